@@ -1,0 +1,6 @@
+"""`edgecxr` and `python -m edgecxr`."""
+
+from edgecxr.cli import main
+
+if __name__ == "__main__":
+    main()

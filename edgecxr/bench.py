@@ -1,0 +1,259 @@
+"""`edgecxr bench`: latency and throughput of a bundle on this machine.
+
+Every case is measured in several rounds and the cases take turns within a round, so that a machine that warms up or is
+shared slows all of them and not the last one. Quick by design: a figure here is for orientation, with its spread.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from edgecxr import images, machine, pipeline
+from edgecxr.bundle import Artifact, Bundle
+from edgecxr.engines import ort
+from edgecxr.engines.select import choose_device, open_engine
+from edgecxr.errors import PictureRejected, UnavailableError, UsageError
+
+SCHEMA = 1
+ROUNDS = 5
+WARM_UP = 5  # calls before the first counted one: lazy allocation, first touch, clocks
+MIN_SAMPLES = 20  # a case; below this a p99 says nothing and even a median little
+MAX_PICTURES = 200  # of the folder that was given, evenly chosen
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured case. Latency is a call's, in ms; throughput is pictures/s."""
+
+    artifact: str
+    precision: str
+    engine: str
+    provider: str
+    device: str
+    # model: inputs ready in memory, every CPU on one call; picture: one file at a time, read to prediction;
+    # folder: files as `infer` takes them, which has a throughput and no latency of its own.
+    what: str
+    workers: int
+    threads: int
+    batch_size: int
+    samples: int
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    throughput: float  # median over the rounds
+    throughput_low: float  # slowest round
+    throughput_high: float  # fastest round
+    load_ms: float  # reading, checking and loading the artifact
+    megabytes: float  # of the artifact, 10^6 bytes
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to measure: each `call` does `pictures` pictures."""
+
+    identity: dict[str, Any]
+    pictures: int
+    call: Callable[[], Any]
+
+
+def sample_files(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """At most MAX_PICTURES of the pictures found under `paths`, evenly chosen."""
+    found = images.find(paths).paths
+    step = max(1, len(found) // MAX_PICTURES)
+    return found[::step][:MAX_PICTURES]
+
+
+def golden_files(bundle: Bundle, folder: Path) -> tuple[Path, ...]:
+    """The golden inputs as PNG files in `folder`: what there is to decode where no pictures are given."""
+    files = []
+    for index, picture in enumerate(bundle.golden_inputs()):
+        path = folder / f"golden-{index}.png"
+        encoded = io.BytesIO()
+        Image.fromarray(picture[:, :, 0]).save(encoded, "PNG")
+        path.write_bytes(encoded.getvalue())
+        files.append(path)
+    return tuple(files)
+
+
+def bench(
+    bundle: Bundle,
+    files: Sequence[Path],
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_sizes: Sequence[int] | None = None,
+    seconds: float = 30.0,
+    advance: Callable[[int, int], Any] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Measure each artifact, model only and from files, in about `seconds`; returns the report as JSON-able data.
+
+    Raises UsageError where the files hold no picture that can be scored, UnavailableError where nothing can run.
+    """
+    inputs = _inputs(bundle, files)
+    cases = []
+    for artifact, chosen in _artifacts(bundle, device, precision):
+        cases += _cases(bundle, artifact, chosen, files, inputs, batch_sizes)
+    samples, rates = _measure(cases, seconds, advance)
+    results = [_result(*row).__dict__ for row in zip(cases, samples, rates, strict=True)]
+    return {
+        "schema": SCHEMA,
+        "kind": "quick",  # not a measurement by MLPerf's rules
+        "bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.digest},
+        "pictures": len(files),
+        "rounds": ROUNDS,
+        "machine": machine.fingerprint(),
+        "results": results,
+    }
+
+
+def _inputs(bundle: Bundle, files: Sequence[Path]) -> npt.NDArray[np.uint8]:
+    """Up to 64 network inputs, uint8 (N, H, W, 1): the model is timed on real pictures too."""
+    ready = []
+    for file in files[:64]:
+        try:
+            picture = images.decode(images.read(file), bundle.preprocessing)
+            ready.append(images.prepare(picture, bundle.preprocessing))
+        except PictureRejected:
+            continue
+    if not ready:
+        raise UsageError("none of the pictures can be scored, there is nothing to measure")
+    return np.stack(ready)[..., None]
+
+
+def _artifacts(bundle: Bundle, device: str, precision: str) -> list[tuple[Artifact, str]]:
+    available = ort.available_devices()
+    chosen = []
+    for artifact in bundle.artifacts:
+        if artifact.format != "onnx" or precision not in ("auto", artifact.precision):
+            continue
+        target = choose_device(bundle, device, artifact.precision, available)
+        if (artifact.precision, target) not in (("int8", "cuda"), ("fp16", "cpu")):
+            chosen.append((artifact, target))
+    if not chosen:
+        raise UnavailableError(f"the bundle holds nothing that can be measured with precision {precision} on {device}")
+    return chosen
+
+
+def _cases(
+    bundle: Bundle,
+    artifact: Artifact,
+    device: str,
+    files: Sequence[Path],
+    inputs: npt.NDArray[np.uint8],
+    batch_sizes: Sequence[int] | None,
+) -> list[Case]:
+    cpus = machine.cpus()
+    latency = _open(bundle, artifact, device, pipeline.make_plan(device, cpus, workers=1))
+    folder = _open(bundle, artifact, device, pipeline.make_plan(device, cpus))
+    # Long enough that the pool's start and end don't count for much.
+    portion = 8 * max(4, folder.session.plan.workers * folder.session.plan.batch_size)
+    sizes = batch_sizes or ([1, 8] if device == "cpu" else [1, 8, 32, 128])
+    return [
+        *(Case(latency.identity("model", n), n, _model_call(latency.session, _batches(inputs, n))) for n in sizes),
+        Case(latency.identity("picture", 1), 1, _picture_call(latency.session, files)),
+        Case(
+            folder.identity("folder", folder.session.plan.batch_size),
+            portion,
+            _folder_call(folder.session, files, portion),
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    session: pipeline.Session
+    load_ms: float
+
+    def identity(self, what: str, batch_size: int) -> dict[str, Any]:
+        artifact, plan, engine = self.session.artifact, self.session.plan, self.session.engine
+        return {
+            "artifact": artifact.file,
+            "precision": artifact.precision,
+            "engine": engine.name,
+            "provider": engine.provider,
+            "device": engine.device,
+            "what": what,
+            "workers": plan.workers,
+            "threads": plan.threads,
+            "batch_size": batch_size,
+            "load_ms": self.load_ms,
+            "megabytes": artifact.bytes / 1e6,
+        }
+
+
+def _open(bundle: Bundle, artifact: Artifact, device: str, plan: pipeline.Plan) -> _Opened:
+    begin = time.perf_counter()
+    engine = open_engine(bundle, artifact, device, plan.threads)
+    load_ms = 1e3 * (time.perf_counter() - begin)
+    return _Opened(pipeline.Session(bundle, artifact, engine, plan), load_ms)
+
+
+def _batches(inputs: npt.NDArray[np.uint8], size: int) -> list[npt.NDArray[np.uint8]]:
+    count = max(1, len(inputs) // size)
+    return [np.take(inputs, range(i * size, (i + 1) * size), axis=0, mode="wrap") for i in range(count)]
+
+
+def _model_call(session: pipeline.Session, batches: Sequence[npt.NDArray[np.uint8]]) -> Callable[[], Any]:
+    turns = itertools.cycle(batches)
+    return lambda: session.engine.run(next(turns))
+
+
+def _picture_call(session: pipeline.Session, files: Sequence[Path]) -> Callable[[], Any]:
+    turns = itertools.cycle(files)
+    return lambda: pipeline.score(session, [next(turns)])
+
+
+def _folder_call(session: pipeline.Session, files: Sequence[Path], portion: int) -> Callable[[], Any]:
+    turns = itertools.cycle(files)
+    return lambda: deque(pipeline.stream(session, itertools.islice(turns, portion)), maxlen=0)
+
+
+def _measure(
+    cases: Sequence[Case], seconds: float, advance: Callable[[int, int], Any]
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Latencies (s) of each case, and its throughput (pictures/s) in each round."""
+    for case in cases:
+        for _ in range(WARM_UP if case.pictures == 1 else 1):
+            case.call()
+    samples: list[list[float]] = [[] for _ in cases]
+    rates: list[list[float]] = [[] for _ in cases]
+    share = seconds / (ROUNDS * len(cases))
+    for turn in range(ROUNDS):
+        for index, case in enumerate(cases):
+            latencies: list[float] = []
+            least = MIN_SAMPLES // ROUNDS if case.identity["what"] != "folder" else 1
+            while sum(latencies) < share or len(latencies) < least:
+                begin = time.perf_counter()
+                case.call()
+                latencies.append(time.perf_counter() - begin)
+            rates[index].append(len(latencies) * case.pictures / sum(latencies))
+            samples[index] += latencies
+            advance(turn * len(cases) + index + 1, ROUNDS * len(cases))
+    return samples, rates
+
+
+def _result(case: Case, latencies: Sequence[float], rates: Sequence[float]) -> Result:
+    percentiles: list[float | None] = [None] * 3
+    if case.identity["what"] != "folder":
+        percentiles = [1e3 * float(q) for q in np.percentile(latencies, [50, 90, 99])]
+    return Result(
+        **case.identity,
+        samples=len(latencies),
+        p50_ms=percentiles[0],
+        p90_ms=percentiles[1],
+        p99_ms=percentiles[2],
+        throughput=float(np.median(rates)),
+        throughput_low=min(rates),
+        throughput_high=max(rates),
+    )

@@ -1,0 +1,230 @@
+"""A model on disk: a directory NAME.edgecxr with a manifest, artifacts, golden vectors, reports and a model card.
+
+    bundle.json            this module's `Bundle`, plus provenance; carries its own digest
+    model.<precision>.onnx an artifact a precision and format
+    golden/                inputs.npy (uint8) and expected.json (logits an artifact and engine, with a tolerance)
+    reports/               how it was fitted, exported and compared, as JSON
+    MODEL_CARD.md          for people, written from the reports
+
+The manifest lists every file with its SHA-256. `Bundle.read` returns bytes only after their hash was found right, and
+those very bytes go to the engine: what was checked is what runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecxr.errors import BundleError
+from edgecxr.preprocess import Contract
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+SUFFIX = ".edgecxr"
+EMBEDDED = Path(__file__).parent / "models" / f"xception-cxr{SUFFIX}"
+GOLDEN_INPUTS = "golden/inputs.npy"
+GOLDEN_EXPECTED = "golden/expected.json"
+CARD = "MODEL_CARD.md"
+FORMATS = ("onnx", "tflite")
+PRECISIONS = ("fp32", "fp16", "int8")
+
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_FILE_BYTES = 1 << 30  # an artifact of this classifier is 84 MB at most; this bounds what a forged one can ask for
+MAX_LABELS = 1000
+
+_LABEL = re.compile(r"[\w][\w .+-]{0,63}")  # becomes a column name and stands on terminals
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One network file of a bundle."""
+
+    file: str
+    format: str
+    precision: str
+    sha256: str
+    bytes: int
+    preferred: bool = False  # the one to take on a CPU where nobody asks for a precision
+    details: Mapping[str, Any] = field(default_factory=dict)  # opset, parity as measured, …
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an artifact answers to the golden inputs on an engine."""
+
+    artifact: str
+    engine: str
+    logits: npt.NDArray[np.float32]  # (G, K)
+    tolerance: float  # largest accepted |difference| of a logit
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest was read and found whole. Its other files are checked as they are read."""
+
+    path: Path
+    digest: str  # SHA-256 of the manifest, see `manifest_digest`; with it every file's hash is fixed
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    preprocessing: Contract
+    temperature: float
+    artifacts: tuple[Artifact, ...]
+    files: Mapping[str, tuple[str, int]]  # every file but the manifest: (sha256, bytes)
+    manifest: Mapping[str, Any]
+
+    def read(self, file: str) -> bytes:
+        """The bytes of a listed file, read once and hashed; raises BundleError where they aren't the listed ones."""
+        if file not in self.files:
+            raise BundleError(f"the bundle doesn't list a file {file!r}: {self.path}")
+        sha256, size = self.files[file]
+        data = _read_plain(self.path, file, size)
+        if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
+            raise BundleError(f"the bundle is damaged or was changed: {file} doesn't have its listed hash: {self.path}")
+        return data
+
+    def golden_inputs(self) -> npt.NDArray[np.uint8]:
+        """The golden inputs, uint8 (G, H, W, 1)."""
+        shape = (self.preprocessing.height, self.preprocessing.width, 1)
+        try:
+            array = np.load(io.BytesIO(self.read(GOLDEN_INPUTS)), allow_pickle=False)
+        except (ValueError, OSError, EOFError, SyntaxError) as error:
+            raise BundleError(f"the golden inputs can't be read ({error}): {self.path}") from None
+        if array.dtype != np.uint8 or array.shape[1:] != shape or not len(array):
+            raise BundleError(f"the golden inputs are {array.dtype} {array.shape}, expected uint8 (N, *{shape})")
+        inputs: npt.NDArray[np.uint8] = array
+        return inputs
+
+    def golden_expected(self) -> tuple[Expected, ...]:
+        """The expected logits of each artifact and engine."""
+        try:
+            rows = json.loads(self.read(GOLDEN_EXPECTED))
+            expected = tuple(
+                Expected(
+                    str(row["artifact"]),
+                    str(row["engine"]),
+                    np.asarray(row["logits"], dtype=np.float32),
+                    float(row["tolerance"]),
+                )
+                for row in rows
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BundleError(f"the golden vectors can't be read ({error}): {self.path}") from None
+        for row in expected:
+            if row.logits.ndim != 2 or row.logits.shape[1] != len(self.labels) or not row.tolerance > 0:
+                raise BundleError(f"the golden vectors of {row.artifact} don't fit the bundle: {self.path}")
+        return expected
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Bundle:
+    """Open a bundle (None: the embedded one); raises BundleError where its manifest is refused."""
+    folder = Path(path) if path is not None else EMBEDDED
+    if not folder.is_dir():
+        what = "is a file, expected a directory NAME.edgecxr" if folder.exists() else "doesn't exist"
+        raise BundleError(f"the bundle {what}: {folder}")
+    data = _read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES)
+    try:
+        manifest = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST} isn't valid JSON ({type(error).__name__}): {folder}") from None
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{MANIFEST} is not an object: {folder}")
+    try:
+        return _parse(folder, manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{MANIFEST} lacks or garbles a field ({error}): {folder}") from None
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of the manifest without its own `digest`, as JSON with sorted keys, no spaces and ASCII only."""
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def _parse(folder: Path, manifest: dict[str, Any]) -> Bundle:
+    schema = manifest.get("schema")
+    if type(schema) is not int or schema < 1:
+        raise BundleError(f"{MANIFEST} has no schema version: {folder}")
+    if schema > SCHEMA:
+        raise BundleError(f"the bundle's schema is {schema}, this version of edgecxr reads up to {SCHEMA}: {folder}")
+    digest = manifest_digest(manifest)
+    if manifest.get("digest") != digest:
+        raise BundleError(f"the bundle is damaged or was changed: {MANIFEST} doesn't have its own digest: {folder}")
+    labels = tuple(manifest["labels"])
+    if not 2 <= len(labels) <= MAX_LABELS or len(set(labels)) != len(labels):
+        raise BundleError(f"expected 2 to {MAX_LABELS} labels, all different, got {len(labels)}: {folder}")
+    if not all(isinstance(label, str) and _LABEL.fullmatch(label) for label in labels):
+        raise BundleError(f"a label isn't a plain name of at most 64 characters: {folder}")
+    temperature = float(manifest["temperature"])
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise BundleError(f"the temperature must be a positive number, got {temperature}: {folder}")
+    artifacts = tuple(_artifact(row) for row in manifest["artifacts"])
+    if not artifacts:
+        raise BundleError(f"the bundle holds no artifact: {folder}")
+    files: dict[str, tuple[str, int]] = {}
+    for row in [*manifest["artifacts"], *manifest["files"]]:
+        file, sha256, size = row["file"], row["sha256"], row["bytes"]
+        if not _plain(file) or file == MANIFEST or file in files:
+            raise BundleError(f"{MANIFEST} lists a file name that isn't a plain relative one of its own: {folder}")
+        if not _SHA256.fullmatch(sha256) or type(size) is not int or not 0 <= size <= MAX_FILE_BYTES:
+            raise BundleError(f"{MANIFEST} lists {file} with no usable hash or size: {folder}")
+        files[file] = (sha256, size)
+    return Bundle(
+        path=folder,
+        digest=digest,
+        name=str(manifest["name"]),
+        version=str(manifest["version"]),
+        labels=labels,
+        preprocessing=Contract.from_json(manifest["preprocessing"]),
+        temperature=temperature,
+        artifacts=artifacts,
+        files=files,
+        manifest=manifest,
+    )
+
+
+def _artifact(row: Mapping[str, Any]) -> Artifact:
+    named = ("file", "format", "precision", "sha256", "bytes", "preferred")
+    if row["format"] not in FORMATS or row["precision"] not in PRECISIONS:
+        raise BundleError(f"this version doesn't know an artifact of {row['format']} {row['precision']}")
+    details = {key: value for key, value in row.items() if key not in named}
+    return Artifact(**{key: row[key] for key in named}, details=details)
+
+
+def _plain(file: object) -> bool:
+    if not isinstance(file, str) or "\\" in file or "\0" in file or ":" in file:
+        return False
+    parts = PurePosixPath(file).parts
+    return bool(parts) and not file.startswith("/") and ".." not in parts and "/".join(parts) == file
+
+
+def _read_plain(folder: Path, file: str, limit: int) -> bytes:
+    """Bytes of a regular file inside `folder`, at most `limit` (one more says it is longer); no symlink on the way."""
+    path = folder
+    for part in PurePosixPath(file).parts:
+        path = path / part
+        if path.is_symlink():
+            raise BundleError(f"{file} of the bundle is a symlink: {folder}")
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise BundleError(f"{file} of the bundle is not a regular file: {folder}")
+        with path.open("rb") as opened:
+            data = opened.read(limit + 1)
+    except OSError as error:
+        raise BundleError(f"{file} of the bundle can't be read ({error.strerror}): {folder}") from None
+    if len(data) > limit:
+        raise BundleError(f"{file} of the bundle is longer than it should be: {folder}")
+    return data

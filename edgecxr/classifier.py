@@ -1,0 +1,95 @@
+"""The Python API that a device embeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecxr import pipeline
+from edgecxr.bundle import Bundle, load
+from edgecxr.errors import UsageError
+from edgecxr.records import Prediction
+
+
+class Classifier:
+    """A loaded classifier; thread-safe.
+
+    >>> import edgecxr
+    >>> classifier = edgecxr.Classifier()
+    >>> prediction = classifier.predict("samples/phantom-8bit.png")
+    >>> prediction.status, round(sum(prediction.probabilities.values()), 6)
+    ('scored', 1.0)
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | Bundle | None = None,
+        device: str = "auto",
+        *,
+        precision: str = "auto",
+        threads: int | None = None,
+        workers: int | None = 1,
+        batch_size: int | None = None,
+    ) -> None:
+        """Open `bundle` (a path, an opened Bundle, or None for the embedded one) on `device`.
+
+        One worker with every CPU's thread is the lowest latency for `predict`; `workers=None` makes one-threaded
+        workers, one a CPU, the highest throughput for `stream`. Raises BundleError and UnavailableError.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else load(bundle)
+        self._session = pipeline.open_session(
+            opened, device=device, precision=precision, threads=threads, workers=workers, batch_size=batch_size
+        )
+
+    @property
+    def bundle(self) -> Bundle:
+        return self._session.bundle
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._session.bundle.labels
+
+    @property
+    def session(self) -> pipeline.Session:
+        """The opened artifact, engine and plan, for those who want the parts."""
+        return self._session
+
+    def predict(self, picture: str | os.PathLike[str] | bytes | npt.NDArray[np.generic]) -> Prediction:
+        """Score one picture: a path, the bytes of a file, or a grey array (H, W), uint8 or uint16, black is zero.
+
+        A picture that can't be scored comes back as a Prediction whose status is `rejected`, with the reason. Raises
+        UsageError for an argument that isn't a picture at all, a float array above all: its range can't be known.
+        """
+        return pipeline.score(self._session, [_source(picture)])[0]
+
+    def stream(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
+        """Score files as they are read, one Prediction each, in the order of `paths`, in bounded memory."""
+        return pipeline.stream(self._session, (Path(path) for path in paths))
+
+    def evidence(self, picture: str | os.PathLike[str] | bytes | npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """Each location's share of each class's logit, (h, w, K) in the order of `labels`; not a segmentation.
+
+        Class activation mapping after Zhou et al., CVPR 2016; summed over h and w it is the logit without its bias.
+        Raises PictureRejected where the picture can't be used.
+        """
+        image = pipeline.prepare_input(self._session, _source(picture))
+        evidence: npt.NDArray[np.float32] = self._session.engine.evidence(image[None, ..., None])[0]
+        return evidence
+
+
+def _source(picture: object) -> pipeline.Source:
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, (str, os.PathLike)):
+        return Path(picture)
+    if not isinstance(picture, np.ndarray):
+        raise UsageError(f"expected a path, bytes or a grey array, got {type(picture).__name__}")
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise UsageError(f"expected a grey array of uint8 or uint16 as the detector gave it, got {picture.dtype}")
+    if picture.ndim != 2 or picture.size == 0:
+        raise UsageError(f"expected a grey array of shape (H, W), got {picture.shape}")
+    return picture

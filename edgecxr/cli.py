@@ -1,0 +1,454 @@
+"""The command line: parse, call, print, exit code; no logic."""
+
+# Parameters of a typer command stay out of `from __future__ import annotations`: it reads them at run time.
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+import edgecxr
+from edgecxr.errors import EdgecxrError, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Everything that needs numpy, pillow or an engine is imported inside its command: --help stays quick.
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Chest X-ray classifier for edge devices: score, verify and measure; train and export in the lab. "
+    "For research use; not a medical device.",
+)
+
+Device = Literal["auto", "cpu", "cuda"]
+Engine = Literal["auto", "onnxruntime"]
+Precision = Literal["auto", "fp32", "fp16", "int8"]
+
+ModelOption = Annotated[
+    Path | None, typer.Option("-m", "--model", help="Bundle, a folder NAME.edgecxr (default: the embedded one).")
+]
+DeviceOption = Annotated[Device, typer.Option(help="A device asked for by name is used or the run fails.")]
+EngineOption = Annotated[Engine, typer.Option(help="Inference engine.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the artifact.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the engine in each worker.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
+
+
+def main() -> None:
+    """Entry point: turns errors into one sentence and their exit code."""
+    try:
+        app(prog_name="edgecxr")
+    except EdgecxrError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of stdout went away; whatever else is flushed at exit goes nowhere instead of complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except Exception as error:
+        if os.environ.get("EDGECXR_TRACEBACK"):
+            raise
+        _complain(f"unexpected {type(error).__name__}: {error} (EDGECXR_TRACEBACK=1 shows where)")
+        sys.exit(EdgecxrError.exit_code)
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
+    print(f"edgecxr: {safe}", file=sys.stderr)
+
+
+def _consoles() -> tuple["Console", "Console"]:
+    """(stdout for results, stderr for everything else)"""
+    from rich.console import Console
+
+    # Without a terminal rich assumes 80 columns and folds every path.
+    width = None if sys.stdout.isatty() else 200
+    return Console(highlight=False, width=width), Console(stderr=True, highlight=False)
+
+
+def _print_json(data: object) -> None:
+    print(json.dumps(data, indent=2))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"edgecxr {edgecxr.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def infer(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Pictures and folders of pictures.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Write records to a .jsonl or .csv file; - is JSON lines on stdout."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
+    recursive: Annotated[bool, typer.Option(help="Walk into folders of folders.")] = True,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first rejected picture.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score at most this many pictures.")] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    batch_size: Annotated[int | None, typer.Option("-b", "--batch-size", help="Pictures a batch.")] = None,
+    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Batches in hand at a time.")] = None,
+    threads: ThreadsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run's summary as JSON on stdout.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score pictures and folders; one record for each file, whatever happens to the others.
+
+    Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device or engine unavailable.
+    """
+    from edgecxr import images, pipeline, records, terminal
+    from edgecxr.bundle import load
+
+    if as_json and str(output) == "-":
+        raise UsageError("--json and -o - both want stdout; write the records to a file")
+    if output is not None:
+        records.check_output(output, overwrite=overwrite)
+    found = images.find(paths, recursive=recursive)
+    session = pipeline.open_session(
+        load(model), device=device, precision=precision, workers=workers, threads=threads, batch_size=batch_size
+    )
+    out, err = _consoles()
+    chosen = found.paths[:limit]
+    statuses: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    shown: list[records.Prediction] = []
+    stopped = _StopOnSignal()
+    begin = time.perf_counter()
+    bar = terminal.progress(err, "scoring")
+    writer = None if output is None else records.open_writer(output, session.bundle.labels, overwrite=overwrite)
+    with stopped, bar:
+        bar.disable = bar.disable or quiet
+        task = bar.add_task("", total=len(chosen))
+        with writer or _Nowhere() as sink:
+            for prediction in pipeline.stream(session, chosen, lambda: stopped.signal is not None):
+                sink.write(prediction)
+                statuses[prediction.status] += 1
+                if prediction.label is not None:
+                    labels[prediction.label] += 1
+                if len(shown) < terminal.MAX_ROWS or (prediction.label is None and len(shown) < 2 * terminal.MAX_ROWS):
+                    shown.append(prediction)
+                bar.advance(task)
+                if fail_fast and prediction.status == "rejected":
+                    break
+    seconds = time.perf_counter() - begin
+    summary = {
+        "records": sum(statuses.values()),
+        "statuses": dict(statuses),
+        "labels": dict(labels),
+        "skipped": found.skipped,
+        "seconds": seconds,
+        "pictures_per_second": sum(statuses.values()) / seconds,
+        **session.provenance.__dict__,
+        **session.plan.__dict__,
+        "interrupted": stopped.signal is not None,
+    }
+    if as_json:
+        _print_json(summary)
+    elif output is None:
+        out.print(terminal.predictions_table(shown, session.bundle.labels, sum(statuses.values())))
+    if not quiet:
+        err.print(terminal.run_summary(summary), markup=False)
+        _say_rejected(err, shown, output)
+    if stopped.signal is not None:
+        raise typer.Exit(128 + stopped.signal)
+    raise typer.Exit(1 if statuses["rejected"] else 0)
+
+
+def _say_rejected(err: "Console", shown: list[Any], output: Path | None) -> None:
+    from edgecxr.terminal import printable
+
+    if output is None:
+        return  # they stand in the table
+    for prediction in [p for p in shown if p.status == "rejected"][:10]:
+        err.print(printable(f"rejected: {prediction.path}: {prediction.error_message}"))
+
+
+class _Nowhere:
+    """Stands in for a writer where no output was asked for."""
+
+    def write(self, prediction: object) -> None:
+        pass
+
+    def __enter__(self) -> "_Nowhere":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class _StopOnSignal:
+    """While entered, SIGINT and SIGTERM are remembered; the run finishes the batches in hand and ends."""
+
+    signal: int | None = None
+
+    def __enter__(self) -> "_StopOnSignal":
+        self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle (default: the embedded one).")] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every hash of a bundle and its golden vectors on this device.
+
+    Exit codes: 0 right, 3 a hash is wrong, 4 nothing can run here, 5 an answer is outside its tolerance.
+    """
+    from dataclasses import asdict
+
+    from edgecxr import terminal
+    from edgecxr.bundle import load
+    from edgecxr.verify import verify as run
+
+    result = run(load(bundle), device=device, precision=precision, threads=threads)
+    if as_json:
+        _print_json({**asdict(result), "passed": result.passed})
+    else:
+        out, _ = _consoles()
+        out.print(f"{result.files} files, {result.bytes / 1e6:.1f} MB: every hash is right")
+        out.print(terminal.verification_table(result))
+        for reason in result.not_run:
+            out.print(f"not run: {reason}", markup=False)
+    if not result.passed:
+        _complain("golden vectors are outside their tolerance: this device doesn't give the bundle's answers")
+        raise typer.Exit(5)
+
+
+@app.command()
+def info(
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle (default: the embedded one).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a bundle holds."""
+    from edgecxr import terminal
+    from edgecxr.bundle import load
+
+    opened = load(bundle)
+    if as_json:
+        _print_json(dict(opened.manifest))
+    else:
+        _consoles()[0].print(terminal.bundle_table(opened))
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Show what this machine has, what is wrong with it, and how to repair that. Exit code 4 if scoring can't work."""
+    from dataclasses import asdict
+
+    from edgecxr import terminal
+    from edgecxr.doctor import diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        _print_json({**asdict(diagnosis), "healthy": diagnosis.healthy})
+    else:
+        _consoles()[0].print(terminal.diagnosis_table(diagnosis))
+    if not diagnosis.healthy:
+        raise typer.Exit(4)
+
+
+@app.command()
+def bench(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH…]", help="Pictures to measure on (default: the golden inputs)."),
+    ] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    batch_size: Annotated[
+        list[int] | None, typer.Option("-b", "--batch-size", min=1, help="Batch sizes, model only; may be repeated.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="About how long to measure.")] = 30.0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the report to a .json file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure latency and throughput of a bundle's artifacts on this machine; quick, with the spread."""
+    from tempfile import TemporaryDirectory
+
+    from edgecxr import terminal
+    from edgecxr.bench import bench as run
+    from edgecxr.bench import golden_files, sample_files
+    from edgecxr.bundle import load
+
+    _check_report(output, overwrite)
+    opened = load(model)
+    out, err = _consoles()
+    bar = terminal.progress(err, "measuring")
+    with TemporaryDirectory() as scratch, bar:
+        files = sample_files(paths) if paths else golden_files(opened, Path(scratch))
+        task = bar.add_task("", total=None)
+        report = run(
+            opened,
+            files,
+            device=device,
+            precision=precision,
+            batch_sizes=batch_size,
+            seconds=seconds,
+            advance=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _write_report(output, report)
+    if as_json:
+        _print_json(report)
+    else:
+        out.print(terminal.bench_table(report))
+        if not paths:
+            err.print(f"measured on the bundle's {len(files)} golden inputs; give PATH for pictures of your own")
+
+
+@app.command(name="eval")
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle; - is the embedded one.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
+    split: Annotated[
+        Literal["train", "dev", "test", "all"] | None,
+        typer.Option(help="Default: test where there are splits, else all."),
+    ] = None,
+    where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
+    ignore_label: Annotated[list[str] | None, typer.Option(help="Leave out a label; may be repeated.")] = None,
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Batches in hand at a time.")] = None,
+    threads: ThreadsOption = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the report to a .json file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a bundle's answers on this device with labels: accuracy, sensitivity, confusion, by origin."""
+    from edgecxr import pipeline, terminal
+    from edgecxr.bundle import load
+    from edgecxr.dataset import read_dataset
+    from edgecxr.evaluate import evaluate as run
+    from edgecxr.evaluate import select
+
+    _check_report(output, overwrite)
+    opened = load(None if str(bundle) == "-" else bundle)
+    dataset = read_dataset(data).where(_conditions(where))
+    examples = select(dataset, opened.labels, split, ignore_label or [])
+    session = pipeline.open_session(opened, device=device, precision=precision, workers=workers, threads=threads)
+    out, err = _consoles()
+    bar = terminal.progress(err, "scoring")
+    with bar:
+        task = bar.add_task("", total=len(examples))
+        result = run(session, examples, lambda _: bar.advance(task))
+    report = {"data": data.name, "split": split, **result.to_json(), **session.provenance.__dict__}
+    _write_report(output, report)
+    if as_json:
+        _print_json(report)
+    else:
+        for table in terminal.evaluation_tables(result):
+            out.print(table)
+            out.print()
+        for file, reason in result.rejected:
+            err.print(terminal.printable(f"rejected: {file}: {reason}"))
+    raise typer.Exit(1 if result.rejected else 0)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The RUN, a folder that is absent or empty.")],
+    recipe: Annotated[Literal["default", "seed"], typer.Option(help="seed is the original tutorial's.")] = "default",
+    backbone_weights: Annotated[
+        str, typer.Option(metavar="imagenet|none|PATH", help="imagenet is downloaded by Keras.")
+    ] = "imagenet",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the last stage.")] = None,
+    input_size: Annotated[int | None, typer.Option(min=71, max=1024, help="Side of the network's input, px.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides weights, shuffling, augmentation and splits.")] = 0,
+    where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,
+    workers: Annotated[int, typer.Option("-j", "--workers", min=1, help="Threads that augment.")] = 1,
+) -> None:
+    """Fit a classifier: weights, curves, and logits on dev and test, in RUN (extra: train)."""
+    from dataclasses import replace
+
+    recipes: Any = import_module("edgecxr.train.recipes")
+    chosen = recipes.recipe(recipe)
+    if input_size is not None:
+        chosen = replace(chosen, input_size=input_size)
+    if epochs is not None:
+        chosen = replace(chosen, stages=(*chosen.stages[:-1], replace(chosen.stages[-1], epochs=epochs)))
+    _lab("edgecxr.train.fit", "train").fit(
+        data,
+        output,
+        chosen,
+        backbone_weights=backbone_weights,
+        seed=seed,
+        where=_conditions(where),
+        cache=cache,
+        workers=workers,
+        console=_consoles()[1],
+    )
+
+
+def _lab(module: str, extra: str) -> Any:
+    """A module of the lab, or one sentence that says which extra brings it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets on stderr
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UnavailableError(
+            f"this needs the extra {extra!r}; run: pip install 'edgecxr[{extra}]' ({error})"
+        ) from None
+
+
+def _conditions(where: list[str] | None) -> dict[str, str]:
+    pairs = [condition.partition("=") for condition in where or []]
+    for column, equals, _ in pairs:
+        if not (column and equals):
+            raise UsageError(f"--where expects COLUMN=VALUE, got {column!r}")
+    return {column: value for column, _, value in pairs}
+
+
+def _check_report(path: Path | None, overwrite: bool) -> None:
+    if path is None:
+        return
+    if path.suffix.lower() != ".json" or not path.parent.is_dir():
+        raise UsageError(f"the report goes to a .json file in a folder that exists, got: {path}")
+    if path.exists() and not overwrite:
+        raise UsageError(f"the output exists; give --overwrite to replace it: {path}")
+
+
+def _write_report(path: Path | None, report: object) -> None:
+    if path is not None:
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,147 @@
+"""Labelled pictures on disk: a folder with a `manifest.csv`, or a folder per class.
+
+Used by training, evaluation and calibration; standard library only, so that `edgecxr eval` runs on a device.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgecxr.errors import DataError
+from edgecxr.images import SKIPPED_NAMES
+
+SPLITS = ("train", "dev", "test")
+SHARES = {"train": 0.60, "dev": 0.15, "test": 0.25}  # of the groups of each class, where the data brings no split
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled picture. `group` (a patient, or near-duplicates) is never divided between splits."""
+
+    path: Path
+    file: str  # relative to the data folder, with forward slashes
+    label: str
+    split: str | None
+    group: str
+    columns: Mapping[str, str]  # the manifest's row; empty for a folder per class
+
+    @property
+    def origin(self) -> str:
+        return self.columns.get("origin", "")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled pictures in the order of the manifest, or sorted by path."""
+
+    folder: Path
+    labels: tuple[str, ...]  # sorted
+    examples: tuple[Example, ...]
+
+    def split(self, name: str) -> tuple[Example, ...]:
+        return tuple(example for example in self.examples if example.split == name)
+
+    def where(self, conditions: Mapping[str, str]) -> Dataset:
+        """Only the examples whose manifest columns have these values; raises DataError for an unknown column."""
+        for column in conditions:
+            if not all(column in example.columns for example in self.examples):
+                raise DataError(f"manifest.csv has no column {column!r}")
+        kept = tuple(e for e in self.examples if all(e.columns[c] == v for c, v in conditions.items()))
+        if not kept:
+            raise DataError(f"no picture has {', '.join(f'{c}={v}' for c, v in conditions.items())}")
+        return replace(self, examples=kept, labels=tuple(sorted({e.label for e in kept})))
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read labelled pictures; raises DataError where the folder holds none or its manifest can't be used."""
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}")
+    manifest = folder / "manifest.csv"
+    examples = _from_manifest(folder, manifest) if manifest.is_file() else _from_folders(folder)
+    if not examples:
+        raise DataError(f"no labelled pictures: {folder} has neither a manifest.csv nor a folder per class")
+    return Dataset(folder, tuple(sorted({example.label for example in examples})), tuple(examples))
+
+
+def _from_manifest(folder: Path, manifest: Path) -> list[Example]:
+    try:
+        with manifest.open(newline="", encoding="utf-8") as opened:
+            rows = list(csv.DictReader(opened))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"the manifest can't be read ({type(error).__name__}): {manifest}") from None
+    examples = []
+    seen = set()
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise DataError(f"{manifest} line {line} doesn't have as many fields as the header")
+        if not row.get("file") or not row.get("label"):
+            raise DataError(f"{manifest} line {line} needs a file and a label")
+        file, split = row["file"], row.get("split") or None
+        parts = Path(file).parts
+        if Path(file).is_absolute() or ".." in parts:
+            raise DataError(f"{manifest} line {line} names a file outside the folder: {file}")
+        if file in seen:
+            raise DataError(f"{manifest} line {line} names a file a second time: {file}")
+        seen.add(file)
+        if split is not None and split not in SPLITS:
+            raise DataError(f"{manifest} line {line}: split must be one of {', '.join(SPLITS)}, not {split!r}")
+        group = row.get("group") or row.get("patient") or file
+        examples.append(Example(folder / file, file, row["label"], split, group, row))
+    return examples
+
+
+def _from_folders(folder: Path) -> list[Example]:
+    examples = []
+    for label_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+        for path in sorted(label_folder.rglob("*")):
+            if path.name in SKIPPED_NAMES or path.suffix.lower() not in PICTURE_SUFFIXES:
+                continue
+            file = path.relative_to(folder).as_posix()
+            examples.append(Example(path, file, label_folder.name, None, file, {}))
+    return examples
+
+
+def with_splits(dataset: Dataset, seed: int) -> Dataset:
+    """The same data with every example in a split: the manifest's, or one made by group and stratified by label.
+
+    Groups are ordered by a hash of (seed, group), so that adding a picture moves no other one across a border by more
+    than the borders themselves move. Raises DataError where only some examples have a split, or a group is divided.
+    """
+    given = {example.split is not None for example in dataset.examples}
+    if given == {True, False}:
+        raise DataError("some pictures of the manifest have a split and some don't")
+    if given == {False}:
+        dataset = replace(dataset, examples=tuple(_assigned(dataset.examples, seed)))
+    splits_of: dict[str, set[str | None]] = defaultdict(set)
+    for example in dataset.examples:
+        splits_of[example.group].add(example.split)
+    divided = sorted(group for group, splits in splits_of.items() if len(splits) > 1)
+    if divided:
+        raise DataError(f"{len(divided)} groups stand in more than one split, the first is {divided[0]!r}")
+    for split in SPLITS:
+        present = {example.label for example in dataset.split(split)}
+        absent = [label for label in dataset.labels if label not in present]
+        if absent:
+            raise DataError(f"the {split} split has no picture of {', '.join(absent)}")
+    return dataset
+
+
+def _assigned(examples: Sequence[Example], seed: int) -> list[Example]:
+    label_of = {example.group: example.label for example in examples}  # a group of two labels counts under its last
+    by_label: dict[str, list[str]] = defaultdict(list)
+    for group in sorted(label_of, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest()):
+        by_label[label_of[group]].append(group)
+    split_of: dict[str, str] = {}
+    for groups in by_label.values():
+        # Every split gets a group where there are three of them; train gets what is left.
+        dev = max(1, round(len(groups) * SHARES["dev"]))
+        test = max(1, round(len(groups) * SHARES["test"]))
+        for position, group in enumerate(groups):
+            split_of[group] = "dev" if position < dev else "test" if position < dev + test else "train"
+    return [replace(example, split=split_of[example.group]) for example in examples]

@@ -1,0 +1,25 @@
+"""Inference engines behind one small protocol; each module is imported on demand, none is a base dependency."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Engine(Protocol):
+    """A network that is loaded and ready. `run` may be called from several threads at once."""
+
+    name: str  # "onnxruntime"
+    provider: str  # what executes, in the engine's own words: "CPUExecutionProvider"
+    device: str  # "cpu" or "cuda"
+    threads: int  # that one call of `run` uses
+
+    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits (N, K) of network inputs uint8 (N, H, W, 1)."""
+        ...
+
+    def evidence(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Each location's share of each class's logit, (N, h, w, K): logits = evidence.sum((1, 2)) + bias."""
+        ...

@@ -1,0 +1,61 @@
+"""What can go wrong, as a tree; the number is the exit code of the command line.
+
+    EdgecxrError
+    ├── UsageError         2   the call can't be carried out as it was made: a missing folder, an output that exists
+    │   └── DataError      2   labelled data that can't be used: an unknown label, an unreadable training picture
+    ├── BundleError        3   a bundle is refused: a wrong hash, an unknown schema or preprocessing contract
+    ├── UnavailableError   4   a device, an engine or an optional extra that isn't there
+    ├── GateError          5   a quality gate failed: an artifact strays from its reference
+    └── PictureRejected    -   one picture can't be scored; it becomes a `rejected` record and never ends a run
+
+Every message is one sentence that says what was expected and ends with what was received.
+"""
+
+from __future__ import annotations
+
+
+class EdgecxrError(Exception):
+    """Base of every error that edgecxr raises on purpose."""
+
+    exit_code = 70
+
+
+class UsageError(EdgecxrError):
+    """The call can't be carried out as it was made."""
+
+    exit_code = 2
+
+
+class DataError(UsageError):
+    """Labelled data that can't be used for training or evaluation."""
+
+
+class BundleError(EdgecxrError):
+    """A bundle that is refused before an engine sees it."""
+
+    exit_code = 3
+
+
+class UnavailableError(EdgecxrError):
+    """A device, an engine or an optional extra that isn't there."""
+
+    exit_code = 4
+
+
+class GateError(EdgecxrError):
+    """A quality gate failed."""
+
+    exit_code = 5
+
+
+class PictureRejected(EdgecxrError):  # noqa: N818  the name of what happened, and of the status it leads to
+    """One picture that can't be scored.
+
+    `code` is a stable identifier such as `not_an_image`; `message` is one sentence that holds nothing from the
+    picture's own metadata.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message

@@ -1,0 +1,178 @@
+"""Find files, read their bytes once, and decode them or say why not: the trust boundary.
+
+The only `Image.open` of the project is here. Whatever a file holds, `decode` returns a `Picture` or raises
+`PictureRejected` with a sentence of ours: a decoder's own words may quote the file, so they are never passed on.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from edgecxr.errors import PictureRejected, UsageError
+from edgecxr.preprocess import Contract, Grey, bit_depth, preprocess, to_uint8
+
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+MAX_BYTES = 256 << 20  # of a file: a 16-bit film of 80 megapixels is 160 MB
+MAX_PIXELS = 80_000_000  # a 43 x 35 cm film at 0.05 mm a pixel is 60 megapixels
+MIN_SIDE = 64  # px; below this a film shows no finding
+MIN_CONTRAST = 2.0  # grey levels of 255; standard deviation of a picture that shows anything
+
+# Files that stand beside pictures by convention and are no pictures: passed over, and counted.
+SKIPPED_NAMES = frozenset({"manifest.csv", "SHA256SUMS", ".DS_Store", "Thumbs.db"})
+
+# What Pillow's decoders are known to raise on hostile input, beside OSError.
+DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, EOFError,
+    MemoryError, RuntimeError, AssertionError, ZeroDivisionError, NotImplementedError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+
+# Ours is the lower limit, and it rejects; Pillow's warning would only repeat it on stderr.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded grey picture. `pixels` may be a reduced decoding; `width` and `height` are the file's own, in px."""
+
+    pixels: Grey  # (H, W) uint8 or uint16, black is zero, upright
+    width: int
+    height: int
+    bits: int  # per sample, declared or observed
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files to score, in order, and how many well-known companions were passed over."""
+
+    paths: tuple[Path, ...]
+    skipped: int
+
+
+def find(paths: Iterable[Path], *, recursive: bool = True) -> Found:
+    """Every file that was named, and every file under each folder that was named, in sorted order.
+
+    File symlinks are followed, folder symlinks aren't (they can loop). Something that is no regular file is listed
+    all the same and becomes a rejected record when it is read.
+
+    Raises UsageError where a path isn't there, a folder can't be listed, or there is no file at all.
+    """
+    files: list[Path] = []
+    skipped = 0
+    for path in paths:
+        if path.is_dir():
+            for file in _walk(path, recursive):
+                if file.name in SKIPPED_NAMES:
+                    skipped += 1
+                else:
+                    files.append(file)
+        elif path.exists() or path.is_symlink():
+            files.append(path)
+        else:
+            raise UsageError(f"no such file or folder: {path}")
+    if not files:
+        raise UsageError(f"no files to score in {', '.join(str(p) for p in paths)}")
+    return Found(tuple(files), skipped)
+
+
+def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UsageError(f"the folder can't be listed ({error.strerror}): {folder}") from None
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if recursive:
+                yield from _walk(Path(entry.path), recursive)
+        elif not (entry.is_symlink() and entry.is_dir()):
+            yield Path(entry.path)
+
+
+def read(path: Path) -> bytes:
+    """The file's bytes, read once; raises PictureRejected where there is nothing to read or too much."""
+    try:
+        # O_NONBLOCK: opening a FIFO that nobody writes to would otherwise wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise PictureRejected("not_a_file", "not a regular file")
+            if status.st_size > MAX_BYTES:
+                raise PictureRejected("too_large", f"the file is larger than {MAX_BYTES >> 20} MiB")
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "invalid name"
+        raise PictureRejected("unreadable", f"the file can't be read: {reason}") from None
+    if not data:
+        raise PictureRejected("empty", "the file is empty")
+    if len(data) > MAX_BYTES:
+        raise PictureRejected("too_large", f"the file is larger than {MAX_BYTES >> 20} MiB")
+    return data
+
+
+def decode(data: bytes, contract: Contract) -> Picture:
+    """Decode the bytes of a JPEG, PNG, TIFF or BMP into a grey picture, or raise PictureRejected.
+
+    Colour becomes luma, a palette is looked up, transparency is dropped, an EXIF orientation is applied, TIFF's
+    white-is-zero is inverted. 16-bit samples are kept. Several frames, CMYK, floating point and 32-bit samples are
+    rejected: none has one obvious reading as a film.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except DECODER_ERRORS:
+        raise PictureRejected("not_an_image", f"not a picture of a known format ({', '.join(FORMATS)})") from None
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise PictureRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels: {width} x {height}")
+        if min(width, height) < MIN_SIDE:
+            raise PictureRejected("too_small", f"smaller than {MIN_SIDE} px: {width} x {height}")
+        try:
+            pixels, declared = _grey(image, contract)
+        except DECODER_ERRORS:
+            raise PictureRejected("corrupt", "the picture is damaged or truncated") from None
+    return Picture(pixels, width, height, bit_depth(pixels, declared))
+
+
+def _grey(image: Image.Image, contract: Contract) -> tuple[Grey, int | None]:
+    """Decoded grey pixels (H, W) and the declared bits per sample, if the file declares any beyond its container."""
+    if getattr(image, "n_frames", 1) > 1:
+        raise PictureRejected("several_frames", "the file holds more than one picture")
+    inverted, declared = False, None
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        samples = tags.get(258, (16,))
+        declared = samples[0] if isinstance(samples, tuple) and samples[0] < 16 else None
+        inverted = tags.get(262) == 0 and image.mode.startswith("I;16")  # Pillow inverts 8-bit pictures itself
+    if contract.decode_size is not None and image.format == "JPEG":
+        image.draft("L", contract.decode_size)
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        samples16 = np.asarray(image).astype(np.uint16)
+        if inverted:
+            samples16 = ((1 << (declared or 16)) - 1) - samples16
+        return samples16, declared
+    if image.mode in ("1", "L", "LA", "La"):
+        return np.asarray(image.convert("L")), None
+    if image.mode in ("P", "PA", "RGB", "RGBA", "RGBX", "YCbCr"):
+        return np.asarray(image.convert("RGB").convert("L")), None
+    raise PictureRejected("unsupported_samples", f"samples of kind {image.mode} have no defined reading as a film")
+
+
+def prepare(picture: Picture, contract: Contract) -> np.ndarray:
+    """The network's input for a picture: uint8 (contract.height, contract.width); rejects a blank one."""
+    image = preprocess(to_uint8(picture.pixels, picture.bits), contract)
+    if float(image.std()) < MIN_CONTRAST:
+        raise PictureRejected("blank", "the picture is blank")
+    return image

@@ -1,0 +1,138 @@
+"""What this machine is: how many CPUs may be used, and a fingerprint to stand beside every measurement."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+# Instruction sets that decide how fast, and on some CPUs how right, int8 and bfloat16 kernels are.
+CPU_FEATURES = (
+    "avx2",
+    "fma",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "asimddp",
+    "i8mm",
+    "bf16",
+)
+PACKAGES = ("edgecxr", "numpy", "pillow", "typer", "onnxruntime", "onnxruntime-gpu")
+
+
+def cpus() -> int:
+    """CPUs this process may use: the affinity mask, limited by the cgroup's quota, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    return max(1, allowed if quota is None else min(allowed, int(quota)))
+
+
+def cgroup_quota(root: Path, membership: Path) -> float | None:
+    """Smallest CPU quota, in CPUs, of the cgroup this process is in and of those above it; None without one.
+
+    Reads cgroup v2 (`cpu.max`, kernel documentation "Control Group v2") and v1 (`cpu.cfs_quota_us`).
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    quotas = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base = root
+        elif "cpu" in controllers.split(","):
+            base = root / "cpu"
+        else:
+            continue
+        folder = base / path.lstrip("/")
+        for level in (folder, *folder.parents):
+            quota = _quota(level)
+            if quota is not None:
+                quotas.append(quota)
+            if level == base:
+                break
+    return min(quotas, default=None)
+
+
+def _quota(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").is_file():
+            limit, period = (folder / "cpu.max").read_text().split()
+        else:
+            limit = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return None if limit in ("max", "-1") else int(limit) / int(period)
+
+
+def fingerprint() -> dict[str, Any]:
+    """Hardware, system and library versions; nothing that names the machine or its owner."""
+    return {
+        "cpu": _cpu_model(),
+        "cpu_features": [feature for feature in CPU_FEATURES if feature in _cpu_flags()],
+        "architecture": platform.machine(),
+        "cpus_usable": cpus(),
+        "cpus_online": os.cpu_count(),
+        "memory_bytes": _memory(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "gpus": gpus(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := package_version(name))},
+    }
+
+
+def package_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def gpus() -> list[str]:
+    """Name, driver and memory of each NVIDIA GPU, as nvidia-smi tells them; empty without it."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    query = [command, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def _cpu_model() -> str:
+    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> frozenset[str]:
+    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

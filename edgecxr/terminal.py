@@ -1,0 +1,197 @@
+"""What a person reads: tables and sentences on a terminal. Gets finished results, decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from edgecxr.bundle import Bundle
+from edgecxr.doctor import Diagnosis
+from edgecxr.evaluate import Evaluation, Share
+from edgecxr.records import Prediction
+from edgecxr.verify import Verification
+
+MAX_ROWS = 40  # of predictions: a folder of thousands belongs in a file
+
+_MARKS = {"ok": ("✓", "green"), "note": ("•", "yellow"), "problem": ("✗", "red")}
+
+
+def printable(text: str) -> Text:
+    """`text` without control characters, line breaks or lone surrogates: a file's name must not steer the terminal."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return Text(safe, overflow="fold")
+
+
+def progress(console: Console, what: str) -> Progress:
+    """A transient progress bar with rate of completion and time left; silent where stderr is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(show_speed=True),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def predictions_table(predictions: Sequence[Prediction], labels: Sequence[str], total: int) -> Table:
+    """One row a picture, with its calibrated probabilities; `total` may be more than the rows at hand."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("picture")
+    table.add_column("answer")
+    for label in labels:
+        table.add_column(f"p({label})", justify="right")
+    for prediction in predictions:
+        answer = Text(prediction.label or f"{prediction.status}: {prediction.error_code}")
+        answer.stylize("red" if prediction.label is None else "bold")
+        shares = [f"{prediction.probabilities[label]:.3f}" if prediction.probabilities else "" for label in labels]
+        table.add_row(printable(prediction.path or ""), answer, *shares)
+    if total > len(predictions):
+        table.caption = f"the first {len(predictions)} of {total}; -o FILE writes all"
+        table.caption_justify = "left"
+    return table
+
+
+def run_summary(summary: dict[str, Any]) -> str:
+    """The closing lines of `infer`."""
+    statuses = ", ".join(f"{count} {status}" for status, count in summary["statuses"].items())
+    answers = ", ".join(f"{label} {count}" for label, count in summary["labels"].items())
+    left_out = f" ({summary['skipped']} companion files passed over)" if summary["skipped"] else ""
+    return (
+        f"{summary['records']} pictures in {summary['seconds']:.1f} s, {summary['pictures_per_second']:.1f}/s: "
+        f"{statuses or 'none'}{left_out}{'; ' + answers if answers else ''}\n"
+        f"{summary['model']} {summary['precision']}, {summary['engine']} {summary['provider']}, "
+        f"{summary['workers']} workers x {summary['threads']} threads, batches of {summary['batch_size']}"
+    )
+
+
+def verification_table(verification: Verification) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("artifact", "engine", "device"):
+        table.add_column(column)
+    for column in ("golden", "max |Δlogit|", "tolerance", "flips", ""):
+        table.add_column(column, justify="right")
+    for check in verification.golden:
+        mark, style = _MARKS["ok" if check.passed else "problem"]
+        table.add_row(
+            check.artifact,
+            f"{check.engine} {check.provider}",
+            check.device,
+            str(check.pictures),
+            f"{check.max_difference:.2g}",
+            f"{check.tolerance:.2g}",
+            str(check.label_flips),
+            Text(mark, style=style),
+        )
+    return table
+
+
+def bundle_table(bundle: Bundle) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    contract = bundle.preprocessing
+    reduced = f", first reduced to {contract.source_size} px" if contract.source_size else ""
+    rows = {
+        "model": f"{bundle.name} {bundle.version}",
+        "path": str(bundle.path),
+        "sha256": bundle.digest,
+        "labels": ", ".join(bundle.labels),
+        "input": f"grey uint8, {contract.width} x {contract.height} px{reduced}",
+        "resize": f"{contract.filter}, {contract.geometry}",
+        "temperature": f"{bundle.temperature:.3f}",
+    }
+    for artifact in bundle.artifacts:
+        preferred = ", preferred" if artifact.preferred else ""
+        rows[artifact.file] = f"{artifact.format} {artifact.precision}, {artifact.bytes / 1e6:.1f} MB{preferred}"
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def diagnosis_table(diagnosis: Diagnosis) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    found = diagnosis.machine
+    memory = f", {found['memory_bytes'] / 2**30:.0f} GiB" if found["memory_bytes"] else ""
+    features = " ".join(found["cpu_features"]) or "none of note"
+    table.add_row("", f"{found['cpu']}, {found['cpus_usable']} CPUs usable{memory} ({features})")
+    table.add_row("", f"{found['system']}, Python {found['python']}")
+    for gpu in found["gpus"]:
+        table.add_row("", gpu)
+    for finding in diagnosis.findings:
+        mark, style = _MARKS[finding.level]
+        table.add_row(Text(mark, style=style), Text(finding.what))
+        if finding.repair:
+            table.add_row("", Text(f"  → {finding.repair}", style="bold"))
+    return table
+
+
+def bench_table(report: dict[str, Any]) -> Table:
+    found = report["machine"]
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title=f"{found['cpu']}, {found['cpus_usable']} CPUs · quick, {report['rounds']} rounds, cases in turn",
+        title_justify="left",
+    )
+    for column in ("artifact", "device", "what"):
+        table.add_column(column)
+    for column in ("batch", "workers x threads", "p50 ms", "p90", "p99", "pictures/s", "slowest–fastest round"):
+        table.add_column(column, justify="right")
+    for row in report["results"]:
+        table.add_row(
+            row["precision"],
+            row["device"],
+            row["what"],
+            str(row["batch_size"]),
+            f"{row['workers']} x {row['threads']}",
+            *("" if row[p] is None else f"{row[p]:.1f}" for p in ("p50_ms", "p90_ms", "p99_ms")),
+            f"{row['throughput']:.1f}",
+            f"{row['throughput_low']:.1f}–{row['throughput_high']:.1f}",
+        )
+    return table
+
+
+def evaluation_tables(evaluation: Evaluation) -> list[Table]:
+    labels = evaluation.labels
+    figures = Table(box=None, pad_edge=False, header_style="bold")
+    figures.add_column("")
+    figures.add_column("share", justify="right")
+    figures.add_column("95 % interval", justify="right")
+    figures.add_column("pictures", justify="right")
+    rows: list[tuple[str, Share]] = [("accuracy", evaluation.accuracy)]
+    for label in labels:
+        rows.append((f"sensitivity, {label}", evaluation.sensitivity(label)))
+        rows.append((f"specificity, {label}", evaluation.specificity(label)))
+    rows += [(f"{label} found, of {origin}", share) for label, origin, share in evaluation.by_origin if origin]
+    for name, share in rows:
+        if share.value is None or share.interval is None:
+            continue
+        low, high = share.interval
+        figures.add_row(name, f"{share.value:.1%}", f"{low:.1%}–{high:.1%}", f"{share.hits} of {share.total}")
+    confusion = Table(box=None, pad_edge=False, header_style="bold")
+    confusion.add_column("true \\ answer")
+    for label in labels:
+        confusion.add_column(label, justify="right")
+    for label, counts in zip(labels, evaluation.confusion, strict=True):
+        confusion.add_row(label, *map(str, counts))
+    return [figures, confusion]
