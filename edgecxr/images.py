@@ -35,7 +35,6 @@ SKIPPED_NAMES = frozenset({"manifest.csv", "SHA256SUMS", ".DS_Store", "Thumbs.db
 DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, EOFError,
     MemoryError, RuntimeError, AssertionError, ZeroDivisionError, NotImplementedError, struct.error, zlib.error,
-    Image.DecompressionBombError,
 )  # fmt: skip
 
 # Ours is the lower limit, and it rejects; Pillow's warning would only repeat it on stderr.
@@ -130,6 +129,8 @@ def decode(data: bytes, contract: Contract) -> Picture:
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning, where warnings are errors
+        raise PictureRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
     except DECODER_ERRORS:
         raise PictureRejected("not_an_image", f"not a picture of a known format ({', '.join(FORMATS)})") from None
     with image:

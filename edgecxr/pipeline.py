@@ -118,9 +118,17 @@ def stream(session: Session, paths: Iterable[Path], stop: Callable[[], bool] = l
 def score(session: Session, sources: Sequence[Source]) -> list[Prediction]:
     """Predictions for one batch, in its order. A picture that is rejected changes nothing for the others."""
     prepared = [_prepare(session, source) for source in sources]
-    inputs = [item.image for item in prepared if item.image is not None]
-    logits = iter(session.engine.run(np.stack(inputs)[..., None])) if inputs else iter(())  # (N, H, W, 1) -> (N, K)
-    return [_predict(session, item, None if item.image is None else next(logits)) for item in prepared]
+    if all(item.image is None for item in prepared):
+        return [_predict(session, item, None) for item in prepared]
+    # A rejected picture leaves a black one in its place: in a batch of another size the others would meet other
+    # kernels, and their last bits would depend on it.
+    contract = session.bundle.preprocessing
+    inputs = np.zeros((len(prepared), contract.height, contract.width, 1), dtype=np.uint8)
+    for row, item in zip(inputs, prepared, strict=True):
+        if item.image is not None:
+            row[..., 0] = item.image
+    logits = session.engine.run(inputs)  # (N, H, W, 1) -> (N, K)
+    return [_predict(session, item, row) for item, row in zip(prepared, logits, strict=True)]
 
 
 def prepare_input(session: Session, source: Source) -> npt.NDArray[np.uint8]:
@@ -168,11 +176,11 @@ def _prepare(session: Session, source: Source) -> _Prepared:
 
 def _predict(session: Session, item: _Prepared, logits: npt.NDArray[np.float32] | None) -> Prediction:
     labels, rejected = session.bundle.labels, item.rejected
-    if logits is not None and not is_finite(logits):
-        logits, rejected = None, PictureRejected("not_finite", "the network's answer is not a finite number")
+    if rejected is None and (logits is None or not is_finite(logits)):
+        rejected = PictureRejected("not_finite", "the network's answer is not a finite number")
     by_label: dict[str, float] = {}
     share: dict[str, float] = {}
-    if logits is not None:
+    if rejected is None and logits is not None:
         by_label = dict(zip(labels, logits.tolist(), strict=True))
         share = dict(zip(labels, probabilities(logits, session.bundle.temperature).tolist(), strict=True))
     return Prediction(

@@ -128,11 +128,11 @@ class JsonLines(_FileWriter):
 
 
 class Csv(_FileWriter):
-    """The same columns; `error` is split into error_code and error_message."""
+    """The same columns, as RFC 4180 has it (CR LF ends a row); `error` is split into error_code and error_message."""
 
     def __init__(self, file: TextIO, labels: Sequence[str], *, durable: bool) -> None:
         super().__init__(file, labels, durable=durable)
-        self._rows = csv.DictWriter(file, csv_columns(labels), lineterminator="\n")
+        self._rows = csv.DictWriter(file, csv_columns(labels))
         self._rows.writeheader()
 
     def write(self, prediction: Prediction) -> None:

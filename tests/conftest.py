@@ -1,0 +1,71 @@
+"""Shared fixtures: the tiny bundle, drawn pictures, and the real ones where they are at hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny
+
+ROOT = Path(__file__).parents[1]
+# Real pictures are never part of the project: they lie beside the checkout, or where this variable says.
+REAL = Path(os.environ.get("EDGECXR_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    return ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real X-rays; tests that need it say so and are skipped elsewhere."""
+    if not (REAL / "fullres" / "manifest.csv").is_file():
+        pytest.skip(f"no real pictures at {REAL} (set EDGECXR_DATA)")
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_bundle(tmp_path_factory.mktemp("bundles") / "tiny.edgecxr")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a seeded noisy gradient as a picture file and returns its path."""
+
+    def write(name: str = "a.png", size: tuple[int, int] = (96, 80), seed: int = 0, **options: object) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noisy(size, seed)).save(path, **options)
+        return path
+
+    return write
+
+
+def noisy(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """(H, W) uint8 of a (width, height): a gradient with noise, so that every picture differs and none is blank."""
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(0, 155, size[0])[None, :]
+    return (ramp + rng.integers(0, 100, (size[1], size[0]))).astype(np.uint8)
+
+
+@pytest.fixture
+def edgecxr() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command line in a process of its own."""
+
+    def run(*arguments: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "edgecxr", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)  # type: ignore[call-overload]
+
+    return run

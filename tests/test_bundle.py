@@ -1,0 +1,148 @@
+"""A bundle is whole or refused; what was hashed is what is returned."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from edgecxr.bundle import EMBEDDED, load, manifest_digest
+from edgecxr.errors import BundleError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny.write_bundle(tmp_path / "t.edgecxr")
+
+
+def test_a_whole_bundle_loads(folder: Path) -> None:
+    bundle = load(folder)
+    assert bundle.labels == tiny.LABELS
+    assert bundle.preprocessing == tiny.CONTRACT
+    assert bundle.temperature == tiny.TEMPERATURE
+    assert [(a.precision, a.preferred) for a in bundle.artifacts] == [("fp32", False), ("int8", True)]
+    assert all(bundle.read(file) for file in bundle.files)
+    assert np.array_equal(bundle.golden_inputs(), tiny.golden_inputs())
+    assert {(row.artifact, row.engine) for row in bundle.golden_expected()} == {
+        ("model.fp32.onnx", "onnxruntime"),
+        ("model.int8.onnx", "onnxruntime"),
+    }
+
+
+def test_the_digest_is_the_canonical_json_of_the_rest(folder: Path) -> None:
+    import hashlib
+
+    manifest = json.loads((folder / "bundle.json").read_text())
+    del manifest["digest"]
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    assert load(folder).digest == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("file", ["model.int8.onnx", "golden/inputs.npy", "golden/expected.json", "MODEL_CARD.md"])
+@pytest.mark.parametrize("change", ["flip", "shorten", "lengthen", "remove", "symlink", "folder"])
+def test_a_changed_file_is_never_returned(folder: Path, file: str, change: str) -> None:
+    path = folder / file
+    data = bytearray(path.read_bytes())
+    if change == "flip":
+        data[len(data) // 2] ^= 1
+    elif change == "shorten":
+        del data[-1]
+    elif change == "lengthen":
+        data.append(0)
+    path.unlink()
+    if change == "symlink":
+        (folder / "elsewhere").write_bytes(data)
+        path.symlink_to(folder / "elsewhere")
+    elif change == "folder":
+        path.mkdir()
+    elif change != "remove":
+        path.write_bytes(data)
+    with pytest.raises(BundleError):
+        load(folder).read(file)
+
+
+def test_any_changed_byte_of_the_manifest_is_noticed_or_means_nothing(folder: Path) -> None:
+    path = folder / "bundle.json"
+    original = path.read_bytes()
+    whole = load(folder)
+    rng = np.random.default_rng(0)
+    for position, value in zip(rng.integers(0, len(original), 300), rng.integers(1, 256, 300), strict=True):
+        changed = bytearray(original)
+        changed[position] ^= int(value)
+        path.write_bytes(changed)
+        try:
+            assert load(folder) == whole  # white space, or another spelling of the same JSON
+        except BundleError:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schema": 2}, "schema is 2"),
+        ({"schema": "1"}, "no schema version"),
+        ({"labels": ["covid"]}, "expected 2 to"),
+        ({"labels": ["covid", "covid"]}, "all different"),
+        ({"labels": ["covid", "\x1b[2J"]}, "plain name"),
+        ({"labels": ["covid", 7]}, "plain name"),
+        ({"temperature": 0}, "positive number"),
+        ({"temperature": float("nan")}, "positive number"),
+        ({"temperature": "warm"}, "lacks or garbles"),
+        ({"artifacts": []}, "no artifact"),
+        ({"preprocessing": {}}, "preprocessing contract"),
+        ({"files": [{"file": "../x", "sha256": "0" * 64, "bytes": 1}]}, "plain relative"),
+        ({"files": [{"file": "/etc/passwd", "sha256": "0" * 64, "bytes": 1}]}, "plain relative"),
+        ({"files": [{"file": "a/./b", "sha256": "0" * 64, "bytes": 1}]}, "plain relative"),
+        ({"files": [{"file": "x", "sha256": "0" * 63, "bytes": 1}]}, "no usable hash"),
+        ({"files": [{"file": "x", "sha256": "0" * 64, "bytes": -1}]}, "no usable hash"),
+        ({"files": [{"file": "x", "sha256": "0" * 64, "bytes": 1 << 40}]}, "no usable hash"),
+        ({"files": None}, "lacks or garbles"),
+    ],
+)
+def test_a_manifest_with_the_right_digest_and_the_wrong_content_is_refused(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(BundleError, match=words):
+        load(tiny.write_bundle(tmp_path / "t.edgecxr", **changes))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"schema": 1}', "\xff"])
+def test_garbage_for_a_manifest_is_refused(folder: Path, text: str) -> None:
+    (folder / "bundle.json").write_text(text, encoding="latin-1")
+    with pytest.raises(BundleError):
+        load(folder)
+
+
+def test_golden_vectors_that_do_not_fit_are_refused(folder: Path) -> None:
+    import hashlib
+
+    data = json.dumps(
+        [{"artifact": "model.fp32.onnx", "engine": "onnxruntime", "logits": [[1.0]], "tolerance": 0.1}]
+    ).encode()
+    manifest = json.loads((folder / "bundle.json").read_text())
+    for row in manifest["files"]:
+        if row["file"] == "golden/expected.json":
+            row.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    (folder / "golden/expected.json").write_bytes(data)
+    manifest["digest"] = manifest_digest(manifest)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="don't fit"):
+        load(folder).golden_expected()
+
+
+def test_places_that_are_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "file.onnx").touch()
+    for place in ("absent", "file.onnx", "."):
+        with pytest.raises(BundleError):
+            load(tmp_path / place)
+
+
+def test_the_embedded_bundle_is_whole_small_and_says_what_it_is() -> None:
+    bundle = load()
+    assert bundle.path == EMBEDDED
+    assert bundle.labels == ("covid", "normal", "viral_pneumonia")
+    assert [a.precision for a in bundle.artifacts] == ["int8"]
+    assert bundle.artifacts[0].bytes < 23e6
+    assert sum(len(bundle.read(file)) for file in bundle.files) < 25e6
+    assert "not a medical device" in bundle.read("MODEL_CARD.md").decode()

@@ -1,0 +1,198 @@
+"""Finding, reading and decoding files: each kind of picture has one defined reading or a named rejection."""
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import noisy
+from PIL import Image
+
+from edgecxr import images
+from edgecxr.errors import PictureRejected, UsageError
+from edgecxr.preprocess import Contract
+
+CONTRACT = Contract()
+
+
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def rejection(data: bytes) -> str:
+    with pytest.raises(PictureRejected) as caught:
+        images.prepare(images.decode(data, CONTRACT), CONTRACT)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_eight_bit_grey_is_read_as_it_is(kind: str) -> None:
+    grey = noisy((80, 100))
+    picture = images.decode(encode(Image.fromarray(grey), kind), CONTRACT)
+    assert np.array_equal(picture.pixels, grey)
+    assert (picture.width, picture.height, picture.bits) == (80, 100, 8)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize(("shift", "bits"), [(8, 16), (4, 12)])
+def test_sixteen_bit_grey_keeps_its_samples(kind: str, shift: int, bits: int) -> None:
+    grey = (noisy((80, 100)).astype(np.uint16) << shift) + 1
+    picture = images.decode(encode(Image.fromarray(grey), kind), CONTRACT)
+    assert np.array_equal(picture.pixels, grey)
+    assert picture.bits == bits
+    # What the network sees is the 8-bit picture within rounding, not the white square of a clipping conversion.
+    eight = images.prepare(images.decode(encode(Image.fromarray(noisy((80, 100))), "PNG"), CONTRACT), CONTRACT)
+    if bits == 16:
+        assert np.abs(images.prepare(picture, CONTRACT).astype(int) - eight).max() <= 2
+
+
+def tiff(samples: np.ndarray, *, white_is_zero: bool, bits: int) -> bytes:
+    """A little-endian, uncompressed, one-strip TIFF 6.0 by hand, so that no library's habits are tested with themselves."""
+    height, width = samples.shape
+    data = samples.astype("<u2" if bits > 8 else "u1").tobytes()
+    tags = [
+        (256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, 0 if white_is_zero else 1),
+        (273, 4, 8), (277, 3, 1), (278, 4, height), (279, 4, len(data)),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    header = struct.pack("<2sHI", b"II", 42, 8 + len(data))
+    return header + data + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+
+
+@pytest.mark.parametrize(("bits", "full"), [(8, 255), (16, 65535)])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_white_is_zero_is_inverted(bits: int, full: int, white_is_zero: bool) -> None:
+    grey = noisy((80, 100)).astype(np.uint16) * (full // 255)
+    picture = images.decode(tiff(full - grey if white_is_zero else grey, white_is_zero=white_is_zero, bits=bits), CONTRACT)
+    assert np.array_equal(picture.pixels, grey)
+
+
+def test_colour_becomes_luma_and_transparency_is_dropped() -> None:
+    rgb = np.dstack([noisy((80, 100), seed) for seed in (1, 2, 3)])
+    expected = np.rint(rgb @ np.array([0.299, 0.587, 0.114]))  # ITU-R BT.601
+    alpha = np.dstack([rgb, noisy((80, 100), 4)])
+    for data in (encode(Image.fromarray(rgb), "PNG"), encode(Image.fromarray(alpha), "PNG")):
+        assert np.abs(images.decode(data, CONTRACT).pixels - expected).max() <= 1
+
+
+def test_a_palette_is_looked_up() -> None:
+    indices = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+    palette = Image.fromarray(indices).convert("P")
+    palette.putpalette([255 - i // 3 for i in range(768)])
+    assert np.array_equal(images.decode(encode(palette, "PNG"), CONTRACT).pixels, 255 - indices)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_exif_orientation_is_applied(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the file's left edge is the picture's top: shown turned by a quarter, clockwise
+    grey = np.zeros((64, 128), dtype=np.uint8)
+    grey[:, :64] = np.arange(64, dtype=np.uint8)[:, None] * 3
+    pixels = images.decode(encode(Image.fromarray(grey), kind, exif=exif), CONTRACT).pixels
+    assert pixels.shape == (128, 64)
+    assert np.abs(pixels.astype(int) - np.rot90(grey, -1).astype(int)).mean() < 3
+
+
+def test_a_large_jpeg_is_decoded_smaller_to_nearly_the_same_input() -> None:
+    smooth = Image.fromarray(noisy((40, 30))).resize((2400, 1800), Image.Resampling.BICUBIC)
+    data = encode(smooth, "JPEG", quality=95)
+    reduced = images.decode(data, CONTRACT)
+    full = images.decode(data, Contract(jpeg_scale=0))
+    assert reduced.pixels.shape == (900, 1200)  # the smallest half, quarter or eighth that isn't below 598
+    assert (reduced.width, reduced.height) == (full.width, full.height) == (2400, 1800)
+    difference = np.abs(images.prepare(reduced, CONTRACT).astype(int) - images.prepare(full, CONTRACT))
+    assert difference.mean() < 0.5
+
+
+def test_rejections_have_names() -> None:
+    good = encode(Image.fromarray(noisy((300, 200))), "PNG")
+    assert rejection(b"not a picture") == "not_an_image"
+    assert rejection(good[: len(good) // 2]) == "corrupt"
+    jpeg = encode(Image.fromarray(noisy((300, 200))), "JPEG")
+    assert rejection(jpeg[: len(jpeg) // 2]) == "corrupt"
+    assert rejection(encode(Image.fromarray(noisy((40, 200))), "PNG")) == "too_small"
+    assert rejection(encode(Image.new("L", (300, 300), 128), "PNG")) == "blank"
+    assert rejection(encode(Image.new("CMYK", (300, 300)), "JPEG")) == "unsupported_samples"
+    assert rejection(encode(Image.fromarray(noisy((80, 80)).astype(np.float32)), "TIFF")) == "unsupported_samples"
+    gif = encode(Image.fromarray(noisy((80, 80))), "GIF")
+    assert rejection(gif) == "not_an_image"
+    frames = [Image.fromarray(noisy((80, 80), seed)) for seed in (1, 2)]
+    assert rejection(encode(frames[0], "TIFF", save_all=True, append_images=frames[1:])) == "several_frames"
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A grey 8-bit PNG that promises width x height pixels and brings a few bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [9_000, 12_000, 50_000])  # over our limit, over Pillow's warning, over its error
+def test_a_bomb_is_rejected_before_it_is_decoded(side: int) -> None:
+    assert rejection(png_header(side, side)) == "too_large"
+
+
+def test_find_sorts_walks_skips_companions_and_counts_them(tmp_path: Path, picture: Callable[..., Path]) -> None:
+    for name in ("b.png", "a.png", "deep/er/c.png"):
+        picture(name)
+    for name in ("manifest.csv", "SHA256SUMS", "deep/.DS_Store", "deep/Thumbs.db", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    found = images.find([tmp_path])
+    assert [str(p.relative_to(tmp_path)) for p in found.paths] == ["a.png", "b.png", "deep/er/c.png", "notes.txt"]
+    assert found.skipped == 4
+    assert [p.name for p in images.find([tmp_path], recursive=False).paths] == ["a.png", "b.png", "notes.txt"]
+
+
+def test_find_follows_file_symlinks_and_not_folder_symlinks(tmp_path: Path, picture: Callable[..., Path]) -> None:
+    target = picture("there/a.png")
+    (tmp_path / "link.png").symlink_to(target)
+    (tmp_path / "there" / "loop").symlink_to(tmp_path)
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere")
+    names = [p.name for p in images.find([tmp_path]).paths]
+    assert names == ["dangling.png", "link.png", "a.png"]
+    assert images.read(tmp_path / "link.png") == target.read_bytes()
+    with pytest.raises(PictureRejected):
+        images.read(tmp_path / "dangling.png")
+
+
+def test_missing_and_empty_places_are_usage_errors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        images.find([tmp_path / "absent"])
+    with pytest.raises(UsageError, match="no files to score"):
+        images.find([tmp_path])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs on this system")
+def test_a_fifo_is_rejected_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PictureRejected) as caught:
+        images.read(tmp_path / "pipe")
+    assert caught.value.code == "not_a_file"
+
+
+def test_empty_and_oversized_files_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "long").write_bytes(b"x" * 1001)
+    monkeypatch.setattr(images, "MAX_BYTES", 1000)
+    for name, code in (("empty", "empty"), ("long", "too_large")):
+        with pytest.raises(PictureRejected) as caught:
+            images.read(tmp_path / name)
+        assert caught.value.code == code
+
+
+def test_real_originals_all_decode(real_data: Path) -> None:
+    found = images.find([real_data / "fullres"])
+    assert len(found.paths) == 150
+    for path in found.paths[::10]:
+        image = images.prepare(images.decode(images.read(path), CONTRACT), CONTRACT)
+        assert image.shape == (299, 299)
+        assert image.std() > 10

@@ -1,0 +1,111 @@
+"""A tiny bundle for tests of the runtime: its network is small enough to be computed by hand (`tiny_logits`)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgecxr.bundle import SCHEMA, manifest_digest
+from edgecxr.preprocess import Contract
+
+LABELS = ("covid", "normal", "viral_pneumonia")
+SIZE = 64
+CONTRACT = Contract(height=SIZE, width=SIZE)
+WEIGHTS = np.array([0.03, -0.02, 0.01], dtype=np.float32)  # logit per grey level of a location, summed over 16
+BIAS = np.array([-1.5, 2.0, 0.25], dtype=np.float32)
+TEMPERATURE = 2.0
+
+
+def tiny_logits(image: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 -> (K,): the mean grey of each of 4 x 4 blocks times a weight, summed, plus a bias."""
+    blocks = image.reshape(4, 16, 4, 16).mean(axis=(1, 3))
+    return blocks.sum() * WEIGHTS / 16 + BIAS
+
+
+def tiny_model() -> bytes:
+    """uint8 (N, 64, 64, 1) -> logits (N, 3), evidence (N, 4, 4, 3)."""
+    constants = {
+        "nchw": np.array([-1, 1, SIZE, SIZE], dtype=np.int64),
+        "kernel": (WEIGHTS / 16).reshape(3, 1, 1, 1),
+        "axes": np.array([1, 2], dtype=np.int64),
+        "bias": BIAS,
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["float", "nchw"], ["plane"]),
+        helper.make_node("AveragePool", ["plane"], ["pooled"], kernel_shape=[16, 16], strides=[16, 16]),
+        helper.make_node("Conv", ["pooled", "kernel"], ["maps"]),
+        helper.make_node("Transpose", ["maps"], ["evidence"], perm=[0, 2, 3, 1]),
+        helper.make_node("ReduceSum", ["evidence", "axes"], ["sums"], keepdims=0),
+        helper.make_node("Add", ["sums", "bias"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 1])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3]),
+            helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ["N", 4, 4, 3]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def golden_inputs() -> np.ndarray:
+    """(8, 64, 64, 1) uint8 noise of differing brightness."""
+    rng = np.random.default_rng(7)
+    return np.stack([rng.integers(0, 32 * (i + 1), (SIZE, SIZE, 1)).astype(np.uint8) for i in range(8)])
+
+
+def write_bundle(folder: Path, **changes: Any) -> Path:
+    """Write the tiny bundle; `changes` replace fields of its manifest before the digest is taken."""
+    inputs = golden_inputs()
+    stored = io.BytesIO()
+    np.save(stored, inputs)
+    logits = [tiny_logits(image[:, :, 0]).tolist() for image in inputs]
+    expected = [
+        {"artifact": f"model.{p}.onnx", "engine": "onnxruntime", "logits": logits, "tolerance": 1e-3}
+        for p in ("fp32", "int8")
+    ]
+    contents = {
+        "model.fp32.onnx": tiny_model(),
+        "model.int8.onnx": tiny_model(),  # stands in for one: the runtime doesn't look inside
+        "golden/inputs.npy": stored.getvalue(),
+        "golden/expected.json": json.dumps(expected).encode(),
+        "MODEL_CARD.md": b"# Tiny\n",
+    }
+    listed = {}
+    for file, data in contents.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(data)
+        listed[file] = {"file": file, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": "tiny",
+        "version": "1",
+        "labels": list(LABELS),
+        "preprocessing": CONTRACT.to_json(),
+        "temperature": TEMPERATURE,
+        "abstention": None,
+        "operating_points": [],
+        "artifacts": [
+            {**listed.pop(f"model.{p}.onnx"), "format": "onnx", "precision": p, "preferred": p == "int8", "opset": 17}
+            for p in ("fp32", "int8")
+        ],
+        "files": list(listed.values()),
+        "provenance": {},
+    }
+    manifest.update(changes)
+    manifest["digest"] = manifest_digest(manifest)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    return folder
