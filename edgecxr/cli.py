@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import edgecxr
-from edgecxr.errors import EdgecxrError, UnavailableError, UsageError
+from edgecxr import cli_lab
+from edgecxr.errors import EdgecxrError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -362,8 +362,9 @@ def evaluate(
     from edgecxr.evaluate import select
 
     _check_report(output, overwrite)
+    conditions = cli_lab.conditions(where)
     opened = load(None if str(bundle) == "-" else bundle)
-    dataset = read_dataset(data).where(_conditions(where))
+    dataset = read_dataset(data).where(conditions)
     examples = select(dataset, opened.labels, split, ignore_label or [])
     session = pipeline.open_session(opened, device=device, precision=precision, workers=workers, threads=threads)
     out, err = _consoles()
@@ -384,60 +385,8 @@ def evaluate(
     raise typer.Exit(1 if result.rejected else 0)
 
 
-@app.command()
-def train(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The RUN, a folder that is absent or empty.")],
-    recipe: Annotated[Literal["default", "seed"], typer.Option(help="seed is the original tutorial's.")] = "default",
-    backbone_weights: Annotated[
-        str, typer.Option(metavar="imagenet|none|PATH", help="imagenet is downloaded by Keras.")
-    ] = "imagenet",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the last stage.")] = None,
-    input_size: Annotated[int | None, typer.Option(min=71, max=1024, help="Side of the network's input, px.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides weights, shuffling, augmentation and splits.")] = 0,
-    where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,
-    workers: Annotated[int, typer.Option("-j", "--workers", min=1, help="Threads that augment.")] = 1,
-) -> None:
-    """Fit a classifier: weights, curves, and logits on dev and test, in RUN (extra: train)."""
-    from dataclasses import replace
-
-    recipes: Any = import_module("edgecxr.train.recipes")
-    chosen = recipes.recipe(recipe)
-    if input_size is not None:
-        chosen = replace(chosen, input_size=input_size)
-    if epochs is not None:
-        chosen = replace(chosen, stages=(*chosen.stages[:-1], replace(chosen.stages[-1], epochs=epochs)))
-    _lab("edgecxr.train.fit", "train").fit(
-        data,
-        output,
-        chosen,
-        backbone_weights=backbone_weights,
-        seed=seed,
-        where=_conditions(where),
-        cache=cache,
-        workers=workers,
-        console=_consoles()[1],
-    )
-
-
-def _lab(module: str, extra: str) -> Any:
-    """A module of the lab, or one sentence that says which extra brings it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets on stderr
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise UnavailableError(
-            f"this needs the extra {extra!r}; run: pip install 'edgecxr[{extra}]' ({error})"
-        ) from None
-
-
-def _conditions(where: list[str] | None) -> dict[str, str]:
-    pairs = [condition.partition("=") for condition in where or []]
-    for column, equals, _ in pairs:
-        if not (column and equals):
-            raise UsageError(f"--where expects COLUMN=VALUE, got {column!r}")
-    return {column: value for column, _, value in pairs}
+app.command()(cli_lab.train)
+app.command()(cli_lab.export)
 
 
 def _check_report(path: Path | None, overwrite: bool) -> None:

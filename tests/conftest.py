@@ -66,6 +66,6 @@ def edgecxr() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "edgecxr", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)  # type: ignore[call-overload]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout, **options)  # type: ignore[call-overload]
 
     return run

@@ -27,7 +27,9 @@ def test_a_manifest_is_read_in_its_order(tmp_path: Path) -> None:
     assert [e.file for e in data.where({"origin": "there"}).examples] == ["a.png"]
 
 
-def test_a_folder_per_class_is_sorted_and_other_files_are_left_out(picture: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_folder_per_class_is_sorted_and_other_files_are_left_out(
+    picture: Callable[..., Path], tmp_path: Path
+) -> None:
     for name in ("normal/b.png", "normal/a.png", "covid/deep/c.jpg"):
         picture(name)
     (tmp_path / "normal" / "notes.txt").write_text("x")
@@ -59,7 +61,10 @@ def test_a_garbled_manifest_is_one_sentence(tmp_path: Path, rows: str, words: st
 
 def test_splits_are_made_by_group_stratified_and_repeatable(tmp_path: Path) -> None:
     rows = "".join(
-        f"{label}{g}-{i}.png,{label},,{label}-g{g},o\n" for label in ("covid", "normal") for g in range(40) for i in range(3)
+        f"{label}{g}-{i}.png,{label},,{label}-g{g},o\n"
+        for label in ("covid", "normal")
+        for g in range(40)
+        for i in range(3)
     )
     data = with_splits(read_dataset(manifest(tmp_path, rows)), seed=1)
     groups: dict[str, set[str | None]] = {}

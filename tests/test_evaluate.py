@@ -33,7 +33,9 @@ def test_confusion_sensitivity_specificity_and_origins_by_hand() -> None:
     origins = ["x", "x", "y", "x", "y", "x", "x"]
     examples = [example(i, label, origin) for i, (label, origin) in enumerate(zip(truth, origins, strict=True))]
     predictions = [
-        prediction(f"{i}.png", label=answer, status="scored" if answer else "rejected", error_code=None if answer else "empty")
+        prediction(
+            f"{i}.png", label=answer, status="scored" if answer else "rejected", error_code=None if answer else "empty"
+        )
         for i, answer in enumerate(answers)
     ]
     result = compare(LABELS, examples, predictions)
@@ -50,17 +52,17 @@ def test_confusion_sensitivity_specificity_and_origins_by_hand() -> None:
 
 def test_the_test_split_is_the_default_where_there_is_one() -> None:
     examples = tuple(example(i, "covid", split=s) for i, s in enumerate(("train", "dev", "test", "test")))
-    data = Dataset(Path("."), ("covid",), examples)
+    data = Dataset(Path(), ("covid",), examples)
     assert [e.file for e in select(data, LABELS, None, ())] == ["2.png", "3.png"]
     assert len(select(data, LABELS, "all", ())) == 4
-    unsplit = Dataset(Path("."), ("covid",), tuple(example(i, "covid") for i in range(3)))
+    unsplit = Dataset(Path(), ("covid",), tuple(example(i, "covid") for i in range(3)))
     assert len(select(unsplit, LABELS, None, ())) == 3
     with pytest.raises(DataError, match="no labelled picture"):
         select(unsplit, LABELS, "dev", ())
 
 
 def test_an_unknown_label_is_refused_or_left_out_by_name() -> None:
-    data = Dataset(Path("."), ("covid", "pneumonia"), (example(0, "covid"), example(1, "pneumonia")))
+    data = Dataset(Path(), ("covid", "pneumonia"), (example(0, "covid"), example(1, "pneumonia")))
     with pytest.raises(DataError, match="doesn't know the label pneumonia"):
         select(data, LABELS, None, ())
     assert [e.label for e in select(data, LABELS, None, ["pneumonia"])] == ["covid"]

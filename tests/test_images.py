@@ -53,7 +53,7 @@ def test_sixteen_bit_grey_keeps_its_samples(kind: str, shift: int, bits: int) ->
 
 
 def tiff(samples: np.ndarray, *, white_is_zero: bool, bits: int) -> bytes:
-    """A little-endian, uncompressed, one-strip TIFF 6.0 by hand, so that no library's habits are tested with themselves."""
+    """A little-endian, uncompressed, one-strip TIFF 6.0 by hand: no library is tested with itself."""
     height, width = samples.shape
     data = samples.astype("<u2" if bits > 8 else "u1").tobytes()
     tags = [
@@ -69,7 +69,9 @@ def tiff(samples: np.ndarray, *, white_is_zero: bool, bits: int) -> bytes:
 @pytest.mark.parametrize("white_is_zero", [False, True])
 def test_white_is_zero_is_inverted(bits: int, full: int, white_is_zero: bool) -> None:
     grey = noisy((80, 100)).astype(np.uint16) * (full // 255)
-    picture = images.decode(tiff(full - grey if white_is_zero else grey, white_is_zero=white_is_zero, bits=bits), CONTRACT)
+    picture = images.decode(
+        tiff(full - grey if white_is_zero else grey, white_is_zero=white_is_zero, bits=bits), CONTRACT
+    )
     assert np.array_equal(picture.pixels, grey)
 
 

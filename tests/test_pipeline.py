@@ -65,7 +65,9 @@ def test_order_is_the_input_order_and_bad_pictures_change_nothing(
             assert damaged[index] == whole[index]  # bit for bit
 
 
-def test_the_stream_reads_no_further_ahead_than_it_says(session: pipeline.Session, picture: Callable[..., Path]) -> None:
+def test_the_stream_reads_no_further_ahead_than_it_says(
+    session: pipeline.Session, picture: Callable[..., Path]
+) -> None:
     path = picture()
     taken = 0
 

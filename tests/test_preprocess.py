@@ -13,7 +13,18 @@ from edgecxr.preprocess import Contract, bit_depth, preprocess, to_uint8
 
 @pytest.mark.parametrize(
     ("peak", "bits"),
-    [(1, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (4095, 12), (4096, 14), (16383, 14), (16384, 16), (65535, 16)],
+    [
+        (1, 8),
+        (255, 8),
+        (256, 10),
+        (1023, 10),
+        (1024, 12),
+        (4095, 12),
+        (4096, 14),
+        (16383, 14),
+        (16384, 16),
+        (65535, 16),
+    ],
 )
 def test_observed_bit_depth_is_the_smallest_usual_one_that_holds_the_peak(peak: int, bits: int) -> None:
     assert bit_depth(np.array([[0, peak]], dtype=np.uint16)) == bits

@@ -12,10 +12,11 @@ from edgecxr.errors import UsageError
 from edgecxr.records import Prediction, Provenance, csv_columns, json_columns, open_writer
 
 LABELS = ("covid", "normal")
-COLUMNS = (
-    "schema path sha256 status label p_covid p_normal logit_covid logit_normal ood_score error width height bits model "
-    "bundle_sha256 engine provider device precision time_utc"
-).split()  # the design's schema
+COLUMNS = [  # the design's schema
+    *("schema", "path", "sha256", "status", "label", "p_covid", "p_normal", "logit_covid", "logit_normal", "ood_score"),
+    *("error", "width", "height", "bits", "model", "bundle_sha256", "engine", "provider", "device", "precision"),
+    "time_utc",
+]
 
 
 def prediction(path: str = "a.png", **changes: object) -> Prediction:
@@ -39,7 +40,13 @@ def prediction(path: str = "a.png", **changes: object) -> Prediction:
 
 
 REJECTED = prediction(
-    "b.png", status="rejected", label=None, probabilities={}, logits={}, error_code="empty", error_message="the file is empty"
+    "b.png",
+    status="rejected",
+    label=None,
+    probabilities={},
+    logits={},
+    error_code="empty",
+    error_message="the file is empty",
 )
 
 

@@ -97,6 +97,7 @@ def fit(
             "seed": seed,
             "backbone_weights": _weights_identity(backbone_weights),
             "data": {
+                "folder": str(data.resolve()),
                 "fingerprint": data_fingerprint,
                 "where": where or {},
                 "splits": {
@@ -214,7 +215,7 @@ def _run_stages(
             validation_data=dev,
             initial_epoch=done,
             epochs=done + stage.epochs,
-            verbose=1 if sys.stderr.isatty() else 2,
+            verbose=1 if sys.stdout.isatty() else 2,  # Keras draws its bar on stdout
             callbacks=[
                 keras.callbacks.CSVLogger(folder / HISTORY, append=done > 0),
                 keras.callbacks.ModelCheckpoint(folder / "checkpoint.weights.h5", save_weights_only=True),

@@ -70,8 +70,9 @@ def freeze(model: Any, trainable_from: str | None) -> None:
     """Make the backbone trainable from the first layer whose name starts with `trainable_from` (None: frozen)."""
     backbone = model.get_layer(BACKBONE)
     backbone.trainable = trainable_from is not None
-    if not trainable_from:
+    if trainable_from is None:
         return
+    # Each layer by itself: a layer that an earlier stage froze isn't thawed by its container.
     reached = False
     for layer in backbone.layers:
         reached = reached or layer.name.startswith(trainable_from)

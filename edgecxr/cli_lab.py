@@ -1,0 +1,104 @@
+"""The lab's verbs on the command line: train and export. Parse and call; nothing of the lab is loaded before."""
+
+import os
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from edgecxr.errors import UnavailableError, UsageError
+
+
+def train(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The RUN, a folder that is absent or empty.")],
+    recipe: Annotated[Literal["default", "seed"], typer.Option(help="seed is the original tutorial's.")] = "default",
+    backbone_weights: Annotated[
+        str, typer.Option(metavar="imagenet|none|PATH", help="imagenet is downloaded by Keras.")
+    ] = "imagenet",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the last stage.")] = None,
+    input_size: Annotated[int | None, typer.Option(min=71, max=1024, help="Side of the network's input, px.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides weights, shuffling, augmentation and splits.")] = 0,
+    where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,
+    workers: Annotated[int, typer.Option("-j", "--workers", min=1, help="Threads that augment.")] = 1,
+) -> None:
+    """Fit a classifier: weights, curves, and logits on dev and test, in RUN (extra: train)."""
+    recipes: Any = import_module("edgecxr.train.recipes")
+    chosen = recipes.recipe(recipe)
+    if input_size is not None:
+        chosen = replace(chosen, input_size=input_size)
+    if epochs is not None:
+        chosen = replace(chosen, stages=(*chosen.stages[:-1], replace(chosen.stages[-1], epochs=epochs)))
+    _lab("edgecxr.train.fit", "train").fit(
+        data,
+        output,
+        chosen,
+        backbone_weights=backbone_weights,
+        seed=seed,
+        where=conditions(where),
+        cache=cache,
+        workers=workers,
+        console=Console(stderr=True, highlight=False),
+    )
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="What edgecxr train wrote.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle, a folder NAME.edgecxr.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="The data of the run (default: where it was then).")
+    ] = None,
+    precisions: Annotated[str, typer.Option(help="Artifacts to put into the bundle.")] = "fp32,int8",
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "xception-cxr",
+    model_version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
+    opset: Annotated[int, typer.Option(min=13, max=21, help="ONNX operator set.")] = 17,
+    calibration_pictures: Annotated[int, typer.Option(min=8, help="Training pictures that set the int8 ranges.")] = 128,
+    note: Annotated[list[str] | None, typer.Option(help="A sentence for the model card; may be repeated.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
+) -> None:
+    """Convert a RUN to a bundle: ONNX fp32 and int8, compared with Keras on real pictures (extra: export).
+
+    Exit code 5 if an artifact strays from the Keras model; no bundle is written then.
+    """
+    known = ("fp32", "int8")
+    chosen = tuple(part.strip() for part in precisions.split(","))
+    if not set(chosen) <= set(known):
+        raise UsageError(f"--precisions expects some of {','.join(known)}, got {precisions!r}")
+    _lab("edgecxr_export.stage", "export").export(
+        run,
+        output,
+        data,
+        name=name,
+        version=model_version,
+        precisions=chosen,
+        opset=opset,
+        calibration_pictures=calibration_pictures,
+        notes=note or [],
+        cache=cache,
+        overwrite=overwrite,
+        console=Console(stderr=True, highlight=False),
+    )
+
+
+def _lab(module: str, extra: str) -> Any:
+    """A module of the lab, or one sentence that says which extra brings it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets on stderr
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UnavailableError(
+            f"this needs the extra {extra!r}; run: pip install 'edgecxr[{extra}]' ({error})"
+        ) from None
+
+
+def conditions(where: list[str] | None) -> dict[str, str]:
+    pairs = [condition.partition("=") for condition in where or []]
+    for column, equals, _ in pairs:
+        if not (column and equals):
+            raise UsageError(f"--where expects COLUMN=VALUE, got {column!r}")
+    return {column: value for column, _, value in pairs}

@@ -1,0 +1,180 @@
+"""Training: a real fit of the real network, small, on drawn pictures."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import noisy
+from PIL import Image
+
+from edgecxr.errors import DataError, UnavailableError, UsageError
+from edgecxr.train import recipes
+from edgecxr.train.run import read_run
+
+pytestmark = pytest.mark.lab
+
+LABELS = ("bright", "dark")
+
+
+def tiny_recipe(name: str) -> recipes.Recipe:
+    chosen = recipes.recipe(name)
+    stages = tuple(replace(stage, epochs=1) for stage in chosen.stages)
+    return replace(chosen, stages=stages, input_size=71, batch_size=8)
+
+
+def write_data(folder: Path, count: int = 10) -> Path:
+    for label in LABELS:
+        (folder / label).mkdir(parents=True)
+        for i in range(count):
+            shift = 60 if label == "bright" else -60
+            pixels = np.clip(noisy((90, 90), i).astype(int) + shift, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data") / "films")
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from edgecxr.train.fit import fit
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    fit(data, folder, tiny_recipe("default"), backbone_weights="none", cache=tmp_path_factory.mktemp("cache"))
+    return folder
+
+
+def test_a_run_holds_what_the_export_needs(run: Path) -> None:
+    read = read_run(run)
+    assert read.labels == LABELS
+    assert read.contract.width == 71
+    assert read.contract.source_size is None  # the pictures are larger than the input
+    assert read.recipe.to_json() == tiny_recipe("default").to_json()
+    assert read.description["data"]["splits"]["train"] == {"bright": 6, "dark": 6}
+    with (run / "history.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+    with Image.open(run / "curves.png") as curves:
+        assert curves.size[0] > 500
+    for split in ("dev", "test"):
+        logits = read.logits(split)
+        assert logits.logits.shape == (len(logits.files), 2)
+        assert np.isfinite(logits.logits).all()
+        assert [file.split("/")[0] for file in logits.files] == [LABELS[c] for c in logits.classes]
+
+
+def test_the_logits_are_those_of_the_saved_weights(run: Path, data: Path) -> None:
+    from edgecxr import images
+    from edgecxr.train import model
+
+    read = read_run(run)
+    rebuilt = model.build(read.recipe, 2)
+    rebuilt.load_weights(read.weights)
+    dev = read.logits("dev")
+    decoded = [images.decode((data / file).read_bytes(), read.contract) for file in dev.files]
+    inputs = np.stack([images.prepare(picture, read.contract) for picture in decoded])[..., None]
+    np.testing.assert_allclose(rebuilt.predict(inputs, verbose=0), dev.logits, atol=1e-4)
+
+
+def test_training_repeats_to_the_bit(run: Path, data: Path, tmp_path: Path) -> None:
+    from edgecxr.train.fit import fit
+
+    fit(data, tmp_path / "again", tiny_recipe("default"), backbone_weights="none", cache=tmp_path / "cache", workers=2)
+    for split in ("dev", "test"):
+        assert np.array_equal(read_run(tmp_path / "again").logits(split).logits, read_run(run).logits(split).logits)
+
+
+def test_parameter_counts_are_the_originals() -> None:
+    from edgecxr.train import model
+
+    seed = model.build(recipes.recipe("seed"), 3)
+    model.freeze(seed, None)
+    assert model.parameter_counts(seed) == (24_138_347, 3_276_867)
+
+
+def test_freezing_takes_a_layer_by_the_start_of_its_name() -> None:
+    from edgecxr.train import model
+
+    network = model.build(tiny_recipe("default"), 3)
+    model.freeze(network, "block14")
+    names = [variable.path.split("/")[0] for variable in network.get_layer(model.BACKBONE).trainable_variables]
+    assert names
+    assert all(name.startswith("block14") for name in names)
+    model.freeze(network, "")
+    assert model.parameter_counts(network)[1] > 20_000_000
+    with pytest.raises(UsageError, match="no layer"):
+        model.freeze(network, "block99")
+
+
+def test_class_weights_are_inverse_shares_with_mean_one() -> None:
+    from edgecxr.train.fit import _class_weights
+
+    classes = [0] * 6 + [1] * 2
+    weights = _class_weights(classes, 2)
+    assert weights.tolist() == pytest.approx([8 / 12, 8 / 4])
+    assert weights[classes].mean() == pytest.approx(1)
+
+
+def test_batches_depend_on_seed_and_epoch_alone() -> None:
+    from edgecxr.train.pictures import Batches
+
+    pictures = np.stack([noisy((71, 71), i) for i in range(10)])
+
+    def epoch(seed: int, first: int) -> list[np.ndarray]:
+        batches = Batches(
+            pictures, range(10), [0, 1] * 5, 2, 4,
+            augmentation=recipes.recipe("default").augmentation, seed=seed, first_epoch=first,
+        )  # fmt: skip
+        return [batches[i][0] for i in range(len(batches))]
+
+    assert [b.shape for b in epoch(0, 0)] == [(4, 71, 71, 1), (4, 71, 71, 1), (2, 71, 71, 1)]
+    for a, b in zip(epoch(0, 1), epoch(0, 1), strict=True):
+        assert np.array_equal(a, b)
+    assert not np.array_equal(epoch(0, 0)[0], epoch(0, 1)[0])
+    assert not np.array_equal(epoch(0, 0)[0], epoch(1, 0)[0])
+
+
+def test_softer_training_pictures_set_the_contracts_source_size(tmp_path: Path) -> None:
+    from edgecxr.dataset import read_dataset
+    from edgecxr.preprocess import Contract
+    from edgecxr.train.pictures import source_size
+
+    examples = read_dataset(write_data(tmp_path / "d", 3)).examples
+    assert source_size(examples, Contract(height=299, width=299)) == 90
+    assert source_size(examples, Contract(height=90, width=90)) is None
+
+
+def test_what_cannot_be_trained_on_is_one_sentence_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    from edgecxr.train.fit import fit
+
+    chosen = tiny_recipe("default")
+    with pytest.raises(UsageError, match="isn't empty"):
+        fit(data, data, chosen, backbone_weights="none")
+    with pytest.raises(UsageError, match="expects imagenet, none or an existing file"):
+        fit(data, tmp_path / "run", chosen, backbone_weights="absent.h5", cache=tmp_path)
+    (tmp_path / "garbage.weights.h5").write_bytes(b"garbage")
+    with pytest.raises(UsageError, match="no weights of Xception"):
+        fit(data, tmp_path / "run", chosen, backbone_weights=str(tmp_path / "garbage.weights.h5"), cache=tmp_path)
+    broken = write_data(tmp_path / "broken")
+    (broken / "dark" / "3.png").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"can't be used .*3\.png"):
+        fit(broken, tmp_path / "run", chosen, backbone_weights="none", cache=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_imagenet_weights_out_of_reach_are_one_sentence_naming_the_option(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    from edgecxr.train.fit import fit
+
+    def unreachable(*args: object, **options: object) -> str:
+        raise Exception("URL fetch failure on …: None -- Name or service not known")
+
+    monkeypatch.setattr(keras.src.applications.xception.file_utils, "get_file", unreachable)
+    with pytest.raises(UnavailableError, match="--backbone-weights"):
+        fit(data, tmp_path / "run", tiny_recipe("default"), cache=tmp_path)
