@@ -1,0 +1,92 @@
+"""Do originals as devices meet them get the answer of their small twins from the training data's source?
+
+    python benchmarks/twins.py ORIGINALS TWINS [-m BUNDLE] [-o twins.json]
+
+ORIGINALS is a folder whose manifest.csv names each picture's twin in `near_radiography`, TWINS the folder of the twins.
+Measured with the bundle's own preprocessing and with its `source_size` switched the other way, so that the choice shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from edgecxr import images, pipeline
+from edgecxr.bundle import Bundle, load
+from edgecxr.dataset import read_dataset
+
+TRAINING_SIZE = 224  # px; to switch source_size on for a bundle that has none
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("originals", type=Path)
+    parser.add_argument("twins", type=Path)
+    parser.add_argument("-m", "--model", type=Path)
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    examples = [e for e in read_dataset(arguments.originals).examples if e.columns.get("near_radiography")]
+    originals = [e.path for e in examples]
+    twins = [arguments.twins / e.columns["near_radiography"] for e in examples]
+    bundle = load(arguments.model)
+    own = bundle.preprocessing
+    other = replace(own, source_size=None if own.source_size else TRAINING_SIZE)
+    report = {
+        "what": "originals against their small twins",
+        "model": f"{bundle.name} {bundle.version}",
+        "bundle_sha256": bundle.digest,
+        "pairs": len(examples),
+        "as_shipped": compare(bundle, originals, twins),
+        "source_size_switched": compare(replace(bundle, preprocessing=other), originals, twins),
+    }
+    text = json.dumps(report, indent=2)
+    print(text)
+    if arguments.output:
+        arguments.output.write_text(text + "\n")
+
+
+def compare(bundle: Bundle, originals: list[Path], twins: list[Path]) -> dict[str, object]:
+    """Label agreement, change of probability, and how alike the network's inputs are, over the pairs."""
+    session = pipeline.open_session(bundle)
+    answers = [list(pipeline.stream(session, paths)) for paths in (originals, twins)]
+    shares = [np.array([list(p.probabilities.values()) for p in side]) for side in answers]
+    change = np.abs(shares[0] - shares[1]).max(axis=1)
+    agree = [a.label == b.label for a, b in zip(*answers, strict=True)]
+    inputs = [[network_input(path, bundle) for path in paths] for paths in (originals, twins)]
+    detail = [fine_detail(a) / fine_detail(b) for a, b in zip(*inputs, strict=True)]
+    return {
+        "source_size": bundle.preprocessing.source_size,
+        "precision": session.artifact.precision,
+        "agree": sum(agree),
+        "total": len(agree),
+        "agreement": sum(agree) / len(agree),
+        "disagreeing": [path.name for path, same in zip(originals, agree, strict=True) if not same],
+        "max_dp": float(change.max()),
+        "p95_dp": float(np.percentile(change, 95)),
+        "mean_dp": float(change.mean()),
+        "mean_input_difference_grey_levels": float(
+            np.mean([np.abs(a.astype(int) - b).mean() for a, b in zip(*inputs, strict=True)])
+        ),
+        "fine_detail_ratio": float(np.median(detail)),
+    }
+
+
+def network_input(path: Path, bundle: Bundle) -> np.ndarray:
+    picture = images.decode(images.read(path), bundle.preprocessing)
+    return images.prepare(picture, bundle.preprocessing)
+
+
+def fine_detail(image: np.ndarray) -> float:
+    """Standard deviation, in grey levels, of what a reduction to half size and back takes away."""
+    half = Image.fromarray(image).resize((image.shape[1] // 2, image.shape[0] // 2), Image.Resampling.BOX)
+    back = half.resize((image.shape[1], image.shape[0]), Image.Resampling.BILINEAR)
+    return float((image.astype(float) - np.asarray(back)).std())
+
+
+if __name__ == "__main__":
+    main()
