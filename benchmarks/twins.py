@@ -3,7 +3,7 @@
     python benchmarks/twins.py ORIGINALS TWINS [-m BUNDLE] [-o twins.json]
 
 ORIGINALS is a folder whose manifest.csv names each picture's twin in `near_radiography`, TWINS the folder of the twins.
-Measured with the bundle's own preprocessing and with its `source_size` switched the other way, so that the choice shows.
+Measured with the bundle's own preprocessing and with its `source_size` switched the other way: the choice shows.
 """
 
 from __future__ import annotations

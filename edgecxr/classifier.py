@@ -20,7 +20,7 @@ class Classifier:
 
     >>> import edgecxr
     >>> classifier = edgecxr.Classifier()
-    >>> prediction = classifier.predict("samples/phantom-8bit.png")
+    >>> prediction = classifier.predict("samples/phantom-1.png")
     >>> prediction.status, round(sum(prediction.probabilities.values()), 6)
     ('scored', 1.0)
     """

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 import edgecxr
+from conftest import ROOT
 
 LAB = {"tensorflow", "keras", "onnx", "tf2onnx"}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from edgecxr.bundle import EMBEDDED, load, manifest_digest
 from edgecxr.errors import BundleError
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
-from conftest import ROOT, noisy
 
 import edgecxr.classifier
+import tiny
+from conftest import ROOT, noisy
 from edgecxr import Classifier
 from edgecxr.errors import PictureRejected, UnavailableError, UsageError
 

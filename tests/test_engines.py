@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from edgecxr.bundle import Bundle, load
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.engines.select import choose_artifact, choose_device

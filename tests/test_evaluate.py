@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from test_records import prediction
 
 from edgecxr.dataset import Dataset, Example
 from edgecxr.errors import DataError
 from edgecxr.evaluate import compare, select, wilson_interval
+from test_records import prediction
 
 LABELS = ("covid", "normal", "viral_pneumonia")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import noisy
 from PIL import Image
 
+from conftest import noisy
 from edgecxr import images
 from edgecxr.errors import PictureRejected, UsageError
 from edgecxr.preprocess import Contract

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from edgecxr import images, pipeline
 from edgecxr.bundle import load
 from edgecxr.errors import UsageError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from edgecxr.bundle import load, manifest_digest
 from edgecxr.errors import BundleError, UnavailableError
 from edgecxr.verify import verify

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from conftest import REAL, ROOT
 
 LAB = ("tensorflow", "keras", "onnx", "tf2onnx")

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import noisy
 
+from conftest import noisy
 from edgecxr.train.augment import _affine, augment
 from edgecxr.train.recipes import Augmentation, recipe
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import noisy
 from PIL import Image
 
+from conftest import noisy
 from edgecxr.errors import DataError, UnavailableError, UsageError
 from edgecxr.train import recipes
 from edgecxr.train.run import read_run
