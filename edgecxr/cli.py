@@ -47,6 +47,8 @@ QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print results 
 
 def main() -> None:
     """Entry point: turns errors into one sentence and their exit code."""
+    # Ctrl-C where nothing is in hand yet (or in training, which has nothing to drain): no traceback, the shell's code.
+    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(128 + number))
     try:
         app(prog_name="edgecxr")
     except EdgecxrError as error:

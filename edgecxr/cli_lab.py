@@ -55,7 +55,7 @@ def export(
     precisions: Annotated[str, typer.Option(help="Artifacts to put into the bundle.")] = "fp32,int8",
     name: Annotated[str, typer.Option(help="Name of the model.")] = "xception-cxr",
     model_version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
-    opset: Annotated[int, typer.Option(min=13, max=21, help="ONNX operator set.")] = 17,
+    opset: Annotated[int, typer.Option(min=17, max=18, help="ONNX operator set.")] = 17,
     calibration_pictures: Annotated[int, typer.Option(min=8, help="Training pictures that set the int8 ranges.")] = 128,
     note: Annotated[list[str] | None, typer.Option(help="A sentence for the model card; may be repeated.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,

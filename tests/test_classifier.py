@@ -26,6 +26,15 @@ def test_the_documented_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.failed == 0
 
 
+def test_the_readmes_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert capsys.readouterr().out.count("phantom") == 2
+    assert names["evidence"].shape[2] == 3  # type: ignore[attr-defined]
+
+
 def test_path_bytes_and_array_of_a_picture_agree(classifier: Classifier, picture: Callable[..., Path]) -> None:
     path = picture()
     answers = [classifier.predict(source) for source in (path, str(path), path.read_bytes(), noisy((96, 80)))]
