@@ -1,0 +1,141 @@
+"""The trained Keras model rebuilt for devices: one grey uint8 channel in, logits and evidence out.
+
+What a device would compute for nothing is folded into the weights: the scaling, the three equal channels, the linear
+layers of the head. Dropout is gone, and every variable is float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from edgecxr.errors import UsageError
+from edgecxr.train import model as models
+from edgecxr.train.recipes import Recipe
+from edgecxr.train.run import Run
+
+FIRST_CONV = "block1_conv1"
+FIRST_NORM = "block1_conv1_bn"
+
+Float32 = npt.NDArray[np.float32]
+
+
+def reference_model(run: Run) -> Any:
+    """The trained model in float32, as `edgecxr train` builds it: what every artifact is compared with.
+
+    Raises UsageError where the weights aren't those of the run's recipe.
+    """
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        model = models.build(run.recipe, len(run.labels))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    try:
+        model.load_weights(run.weights)
+    except (OSError, ValueError, KeyError):
+        raise UsageError(f"the weights are damaged or don't fit the run's recipe: {run.weights}") from None
+    return model
+
+
+def deploy_model(reference: Any, recipe: Recipe, input_dtype: Literal["uint8", "float32"] = "uint8") -> Any:
+    """The deploy model of `reference` (of `models.build(recipe, …)`): a Keras model with weights of its own.
+
+    Input `image` (N, S, S, 1), grey levels 0..255; float32 is for converters that quantize the input themselves.
+    Outputs: `logits` (N, K) and `evidence` (N, h, w, K), both float32, with logits = evidence.sum((1, 2)) + bias.
+    """
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        size = recipe.input_size
+        image = keras.Input((size, size, 1), name="image", dtype=input_dtype)
+        grey = keras.ops.cast(image, "float32") if input_dtype != "float32" else image
+        backbone = keras.applications.Xception(
+            include_top=False, weights=None, input_shape=(size, size, 1), name=models.BACKBONE
+        )
+        _copy_backbone(reference.get_layer(models.BACKBONE), backbone, recipe.scale, recipe.offset)
+        features = backbone(grey)  # (N, h, w, 2048)
+        weights, bias = linear_head(reference, recipe)
+        logits, evidence = EvidenceHead(weights, bias, name="head")(features)
+        return keras.Model(image, {"logits": logits, "evidence": evidence}, name="edgecxr_deploy")
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _copy_backbone(source: Any, target: Any, scale: float, offset: float) -> None:
+    """Copy weights layer by layer, folding scaling and channels into the first convolution and its batch norm."""
+    # By position: Keras numbers the shortcut convolutions and their norms anew in every model.
+    for old, new in zip(source.layers, target.layers, strict=True):
+        if type(old) is not type(new):
+            raise UsageError(f"the run's backbone isn't Xception: it has a {old.name} where a {new.name} belongs")
+        weights = old.get_weights()
+        if old.name == FIRST_CONV:
+            weights, shift = fold_input(weights[0], scale, offset)
+        elif old.name == FIRST_NORM:
+            gamma, beta, mean, variance = weights
+            weights = [gamma, beta, mean - shift, variance]
+        new.set_weights(weights)
+
+
+def fold_input(kernel: Float32, scale: float, offset: float) -> tuple[list[Float32], Float32]:
+    """([kernel for one unscaled channel], what the convolution's output lacks then), for inputs scale * x + offset.
+
+    `kernel` (h, w, 3, C) meets three equal channels, so its channels add up; the offset adds the same `shift` (C,)
+    everywhere, which the batch norm behind it takes into its moving mean. Exact only because the padding is `valid`.
+    """
+    summed = kernel.astype(np.float64).sum(axis=2, keepdims=True)  # (h, w, 1, C)
+    shift = offset * summed.sum(axis=(0, 1, 2))
+    return [(scale * summed).astype(np.float32)], shift.astype(np.float32)
+
+
+def linear_head(reference: Any, recipe: Recipe) -> tuple[Float32, Float32]:
+    """The head as one linear map: weights (h, w, C, K), or (1, 1, C, K) where all places weigh alike, and bias (K,).
+
+    logits = sum over places and channels of features * weights, plus bias. A pooled head's mean is in the weights.
+    """
+    weights, bias = (array.astype(np.float64) for array in reference.get_layer("logits").get_weights())
+    _, height, width, channels = reference.get_layer(models.BACKBONE).output.shape
+    if recipe.head == "flatten-dense16":
+        # Nothing but dropout stands between the two dense layers, so they are one matrix.
+        inner, inner_bias = (array.astype(np.float64) for array in reference.get_layer("dense").get_weights())
+        weights, bias = inner @ weights, inner_bias @ weights + bias
+        placed = weights.reshape(height, width, channels, -1)
+    else:
+        placed = weights.reshape(1, 1, channels, -1) / (height * width)
+    return placed.astype(np.float32), bias.astype(np.float32)
+
+
+class EvidenceHead(keras.layers.Layer):  # type: ignore[misc]  # keras brings no types
+    """(logits (N, K), evidence (N, h, w, K)) of features (N, h, w, C): class activation maps, and their sum.
+
+    After Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, with the means' divisor in
+    the weights. One map holds for a flattened head too, whose weights differ from place to place.
+    """
+
+    def __init__(self, weights: Float32, bias: Float32, **options: Any) -> None:
+        super().__init__(**options)
+        self._weights_value, self._bias_value = weights, bias
+
+    def build(self, shape: Any) -> None:
+        # Per place, a matrix (C, K).
+        placed = self._weights_value.reshape(-1, *self._weights_value.shape[2:])  # (1 or h w, C, K)
+        self.placed = self.add_weight(name="placed", shape=placed.shape, initializer="zeros")
+        self.bias = self.add_weight(name="bias", shape=self._bias_value.shape, initializer="zeros")
+        self.placed.assign(placed)
+        self.bias.assign(self._bias_value)
+
+    def call(self, features: Any) -> tuple[Any, Any]:
+        _, height, width, channels = features.shape
+        places, _, classes = self.placed.shape
+        if places == 1:
+            kernel = keras.ops.reshape(self.placed, (1, 1, channels, classes))
+            evidence = keras.ops.conv(features, kernel, padding="valid")
+        else:
+            # A batched matrix product: einsum converts into Shape and Gather nodes, multiply-and-sum costs 4 ms.
+            rows = keras.ops.reshape(features, (-1, height * width, 1, channels))
+            evidence = keras.ops.matmul(rows, self.placed)  # (N, h w, 1, K)
+            evidence = keras.ops.reshape(evidence, (-1, height, width, classes))
+        return keras.ops.sum(evidence, axis=(1, 2)) + self.bias, evidence

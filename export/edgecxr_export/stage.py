@@ -1,0 +1,472 @@
+"""`edgecxr export`: from a RUN to a bundle, every artifact compared with the trained model on the way."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+from rich.console import Console
+from rich.progress import Progress
+
+import edgecxr
+from edgecxr import bundle as bundles
+from edgecxr.bundle import Bundle
+from edgecxr.dataset import Dataset, read_dataset, with_splits
+from edgecxr.engines.ort import OnnxRuntimeEngine
+from edgecxr.errors import BundleError, DataError, GateError, UnavailableError, UsageError
+from edgecxr.machine import cpus
+from edgecxr.terminal import progress
+from edgecxr.train import pictures as training_pictures
+from edgecxr.train.fit import default_cache, versions
+from edgecxr.train.run import CURVES, HISTORY, Logits, Run, read_run
+from edgecxr.verify import verify
+from edgecxr_export import onnx_graph, parity, quantize
+from edgecxr_export.card import model_card
+from edgecxr_export.deploy import deploy_model, linear_head, reference_model
+from edgecxr_export.evaluation import evaluate_logits, within_ages
+from edgecxr_export.golden import expected_json, golden_inputs, golden_logits
+from edgecxr_export.temperature import Calibration, fit_temperature
+
+PRECISIONS = ("fp32", "int8")
+PREFERENCE = ("int8", "fp32")  # on a CPU: 2.9 times faster at equal answers
+KERAS_BATCH = 32
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The run's labelled pictures, decoded."""
+
+    dataset: Dataset
+    pictures: npt.NDArray[np.uint8]  # (N, H, W), in the order of dataset.examples
+
+    def rows(self, split: str) -> list[int]:
+        return [row for row, example in enumerate(self.dataset.examples) if example.split == split]
+
+
+@dataclass(frozen=True)
+class _Artifact:
+    """One network file in the making."""
+
+    precision: str
+    model: bytes
+    engine: OnnxRuntimeEngine
+    parity: parity.Parity
+    dev_logits: npt.NDArray[np.float32]
+
+    @property
+    def file(self) -> str:
+        return f"model.{self.precision}.onnx"
+
+
+def export(
+    run_folder: Path,
+    output: Path,
+    data: Path | None = None,
+    *,
+    name: str = "xception-cxr",
+    version: str = edgecxr.__version__,
+    precisions: Sequence[str] = PRECISIONS,
+    opset: int = 17,
+    calibration_pictures: int = 128,
+    overwrite: bool = False,
+    notes: Sequence[str] = (),
+    twins: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
+    console: Console | None = None,
+) -> Bundle:
+    """Make the bundle `output` (NAME.edgecxr) of the RUN in `run_folder`, and return it opened and checked.
+
+    `data` is the folder of labelled pictures that the run was fitted on (default: the one the run names); its
+    pictures calibrate the int8 artifact and show what every artifact answers. `precisions` says which artifacts the
+    bundle keeps; fp32 is made and compared in any case. `notes` and `twins` go into the model card.
+
+    Either the whole bundle stands at `output` afterwards, or what was there before. Raises UsageError, DataError
+    (labels or pictures that can't be used), UnavailableError, GateError (an artifact strays from the trained model).
+    """
+    console = console or Console(stderr=True, highlight=False)
+    _check_call(output, precisions, opset, overwrite)
+    run = read_run(run_folder)
+    for label in run.labels:
+        if not bundles._LABEL.fullmatch(label):
+            raise DataError(f"a label of a bundle is a plain name of at most 64 characters, got {label[:80]!r}")
+    loaded = _load_data(run, data, cache or default_cache(), console)
+
+    console.print("rebuilding the trained model …")
+    reference = reference_model(run)
+    stored = _ordered(run.logits("dev"), loaded, "dev")
+    dev_rows = loaded.rows("dev")
+
+    def recompute(places: Sequence[int]) -> npt.NDArray[np.float32]:
+        chosen = loaded.pictures[np.asarray([dev_rows[place] for place in places])]
+        return np.asarray(reference.predict(chosen[..., None], batch_size=KERAS_BATCH, verbose=0), dtype=np.float32)
+
+    dev, spot_check = parity.checked_reference(stored, recompute)
+    calibration = fit_temperature(dev.logits, dev.classes)
+    console.print(
+        f"temperature {calibration.temperature:.3f}: negative log-likelihood {calibration.nll_before:.4f} -> "
+        f"{calibration.nll_after:.4f} on {calibration.pictures} pictures"
+    )
+
+    metadata = _metadata(run, name, version, calibration)
+    _, bias = linear_head(reference, run.recipe)
+    console.print("converting to ONNX …")
+    fp32 = onnx_graph.convert(deploy_model(reference, run.recipe), opset)
+    made = [_artifact("fp32", onnx_graph.serialise(fp32, metadata), loaded, dev, calibration, bias, console)]
+    quantization = None
+    if "int8" in precisions:
+        console.print("quantizing …")
+        rows = quantize.calibration_rows(loaded.dataset.examples, calibration_pictures)
+        int8 = quantize.quantize(fp32, quantize.calibration_inputs(loaded.pictures, rows))
+        quantization = _quantization_report(loaded.dataset, rows)
+        made.append(_artifact("int8", onnx_graph.serialise(int8, metadata), loaded, dev, calibration, bias, console))
+    for artifact in made:
+        parity.gate(artifact.parity)
+    kept = [artifact for artifact in made if artifact.precision in precisions]
+    preferred = min(kept, key=lambda artifact: PREFERENCE.index(artifact.precision))
+
+    evaluation = _evaluation_report(run, loaded, dev, kept, preferred, calibration, console)
+    parity_report = {
+        "schema": 1,
+        "split": "dev",
+        "reference": {"model": "Keras float32", "spot_check": spot_check},
+        "artifacts": [{**asdict(a.parity), "kept": a in kept} for a in made],
+    }
+    training = _training_report(run)
+    rows_json = [_artifact_json(artifact, artifact is preferred, opset) for artifact in kept]
+    files = {
+        "reports/training.json": _json(training),
+        "reports/parity.json": _json(parity_report),
+        "reports/evaluation.json": _json(evaluation),
+        **({"reports/quantization.json": _json(quantization)} if quantization else {}),
+        **_golden_files(run, kept),
+        bundles.CARD: model_card(
+            name=name,
+            version=version,
+            labels=run.labels,
+            preprocessing=run.contract.to_json(),
+            training=training,
+            evaluation=evaluation,
+            parity=parity_report,
+            artifacts=rows_json,
+            quantization=quantization,
+            twins=twins,
+            notes=notes,
+        ).encode("utf-8"),
+    }
+    if (run.folder / CURVES).is_file():
+        files["reports/curves.png"] = (run.folder / CURVES).read_bytes()
+    manifest = {
+        "schema": bundles.SCHEMA,
+        "name": name,
+        "version": version,
+        "labels": list(run.labels),
+        "preprocessing": run.contract.to_json(),
+        "temperature": calibration.temperature,
+        "abstention": None,
+        "operating_points": [],
+        "artifacts": rows_json,
+        "files": [{"file": file, **_identity(content)} for file, content in sorted(files.items())],
+        "provenance": _provenance(run, notes),
+    }
+    manifest["digest"] = bundles.manifest_digest(manifest)
+    contents = {artifact.file: artifact.model for artifact in kept} | files | {bundles.MANIFEST: _json(manifest)}
+    opened = _publish(output, contents, overwrite)
+    size = sum(length for _, length in opened.files.values())
+    console.print(f"bundle written to {output}: {len(opened.files) + 1} files, {size / 1e6:.1f} MB", markup=False)
+    return opened
+
+
+def _check_call(output: Path, precisions: Sequence[str], opset: int, overwrite: bool) -> None:
+    """Everything that can be refused before any work is done."""
+    if keras.backend.backend() != "tensorflow":
+        raise UnavailableError(
+            f"export converts through TensorFlow; unset KERAS_BACKEND, which is {keras.backend.backend()}"
+        )
+    if not precisions or set(precisions) - set(PRECISIONS):
+        raise UsageError(f"the precisions must be of {', '.join(PRECISIONS)}, got {', '.join(precisions) or 'none'}")
+    if opset not in onnx_graph.OPSETS:
+        raise UsageError(f"the opset must be one of {', '.join(map(str, onnx_graph.OPSETS))}, got {opset}")
+    if output.suffix != bundles.SUFFIX:
+        raise UsageError(f"the output must be named NAME{bundles.SUFFIX}, got {output}")
+    if not output.parent.is_dir():
+        raise UsageError(f"the output's folder doesn't exist: {output.parent}")
+    if os.path.lexists(output):
+        if not overwrite:
+            raise UsageError(f"the output exists; give --overwrite to replace it: {output}")
+        if output.is_symlink() or not (output / bundles.MANIFEST).is_file():
+            raise UsageError(f"--overwrite replaces a bundle, and this is none: {output}")
+
+
+def _load_data(run: Run, data: Path | None, cache: Path, console: Console) -> _Data:
+    """The pictures that the run was fitted on, in the run's splits; refuses others."""
+    described = run.description["data"]
+    if data is None:
+        if not described.get("folder"):
+            raise UsageError("the run doesn't say where its pictures are; give --data DIR")
+        data = Path(described["folder"])
+    dataset = read_dataset(data)
+    if described.get("where"):
+        dataset = dataset.where(described["where"])
+    dataset = with_splits(dataset, run.description["seed"])
+    if dataset.labels != run.labels:
+        raise DataError(
+            f"the pictures must have the run's labels {', '.join(run.labels)}, got {', '.join(dataset.labels)}: {data}"
+        )
+    fingerprint = training_pictures.fingerprint(dataset.examples)
+    if fingerprint != described["fingerprint"]:
+        raise DataError(f"the pictures aren't those the run was fitted on, their fingerprint is another: {data}")
+    with _bar(console, "decoding", len(dataset.examples)) as advance:
+        pictures = training_pictures.load(dataset.examples, run.contract, cache, fingerprint, advance)
+    return _Data(dataset, pictures)
+
+
+def _ordered(stored: Logits, data: _Data, split: str) -> Logits:
+    """`stored` in the order of the data; raises UsageError where it isn't of the same pictures."""
+    files = tuple(data.dataset.examples[row].file for row in data.rows(split))
+    place = {file: index for index, file in enumerate(stored.files)}
+    if set(files) != set(place) or len(stored.logits) != len(files):
+        raise UsageError(f"the run's logits must be of the {len(files)} pictures of {split}, got {len(stored.files)}")
+    order = [place[file] for file in files]
+    return replace(stored, files=files, classes=stored.classes[order], logits=stored.logits[order])
+
+
+def _metadata(run: Run, name: str, version: str, calibration: Calibration) -> dict[str, str]:
+    """What a lone .onnx file needs to be of use: values are JSON."""
+    return {
+        "labels": json.dumps(list(run.labels)),
+        "preprocessing": json.dumps(run.contract.to_json(), sort_keys=True),
+        "temperature": json.dumps(calibration.temperature),
+        "name": json.dumps(name),
+        "version": json.dumps(version),
+    }
+
+
+def _artifact(
+    precision: str,
+    model: bytes,
+    data: _Data,
+    dev: Logits,
+    calibration: Calibration,
+    bias: npt.NDArray[np.float32],
+    console: Console,
+) -> _Artifact:
+    """Load the artifact's bytes as a device does and compare it with the reference on dev."""
+    try:
+        engine = OnnxRuntimeEngine(model, "cpu", precision, cpus())
+    except BundleError as error:
+        raise GateError(str(error)) from None
+    rows = data.rows("dev")
+    logits = _scored(engine, data, rows, f"{precision} on dev", console)
+    sample = data.pictures[np.asarray(rows)[parity.spread(len(rows), parity.EVIDENCE_PICTURES)]][..., None]
+    residual = parity.evidence_residual(engine, sample, bias)
+    found = parity.compare(precision, engine, "dev", dev, logits, calibration.temperature, residual, len(sample))
+    console.print(
+        f"{precision}: {len(model) / 1e6:.1f} MB, {found.flips} flips on {found.pictures} pictures, "
+        f"|Δp| at most {found.max_dp:.2g}, accuracy {found.accuracy:.1%} (Keras {found.reference_accuracy:.1%})"
+    )
+    return _Artifact(precision, model, engine, found, logits)
+
+
+def _scored(
+    engine: OnnxRuntimeEngine, data: _Data, rows: Sequence[int], what: str, console: Console
+) -> npt.NDArray[np.float32]:
+    with _bar(console, what, len(rows)) as advance:
+        return parity.run_logits(engine, data.pictures, rows, advance)
+
+
+@contextmanager
+def _bar(console: Console, what: str, total: int) -> Iterator[Any]:
+    """A transient progress bar; yields what is to be told how many are done."""
+    bar: Progress = progress(console, what)
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _evaluation_report(
+    run: Run,
+    data: _Data,
+    dev: Logits,
+    kept: Sequence[_Artifact],
+    preferred: _Artifact,
+    calibration: Calibration,
+    console: Console,
+) -> dict[str, Any]:
+    """Figures of the reference on dev and test, of every artifact on dev, and of the preferred one on test.
+
+    The test split decides nothing here: nothing that follows depends on these figures.
+    """
+    scored = [("Keras float32", "dev", dev.logits)]
+    scored.append(("Keras float32", "test", _ordered(run.logits("test"), data, "test").logits))
+    scored += [(f"{artifact.precision} artifact", "dev", artifact.dev_logits) for artifact in kept]
+    final = _scored(preferred.engine, data, data.rows("test"), f"{preferred.precision} on test", console)
+    scored.append((f"{preferred.precision} artifact", "test", final))
+    models = []
+    for model, split, logits in scored:
+        evaluation = evaluate_logits(run.labels, data.dataset.split(split), logits)
+        models.append(
+            {
+                "model": model,
+                "split": split,
+                "in_full": model == f"{preferred.precision} artifact",  # in the card: what a device will run
+                **evaluation.to_json(),
+                "within_ages": within_ages(evaluation),
+            }
+        )
+    return {
+        "schema": 1,
+        "temperature": {"split": "dev", **asdict(calibration), "at_bound": calibration.at_bound},
+        "models": models,
+    }
+
+
+def _quantization_report(dataset: Dataset, rows: Sequence[int]) -> dict[str, Any]:
+    chosen = [dataset.examples[row] for row in rows]
+    groups = Counter((example.label, example.origin) for example in chosen)
+    return {
+        "schema": 1,
+        "settings": asdict(quantize.Settings()),
+        "pictures": len(chosen),
+        "added": ["all 0", "all 255"],
+        "groups": [{"label": label, "origin": origin, "pictures": n} for (label, origin), n in sorted(groups.items())],
+        "files": [example.file for example in chosen],
+    }
+
+
+def _training_report(run: Run) -> dict[str, Any]:
+    description = json.loads(json.dumps(run.description))
+    description["data"].pop("folder", None)  # a path of the machine that trained is nobody else's business
+    history: list[dict[str, str]] = []
+    if (run.folder / HISTORY).is_file():
+        with (run.folder / HISTORY).open(newline="", encoding="utf-8") as file:
+            history = list(csv.DictReader(file))
+    return {
+        "schema": 1,
+        "run": description,
+        "history": [{column: float(value) for column, value in row.items()} for row in history],
+    }
+
+
+def _golden_files(run: Run, kept: Sequence[_Artifact]) -> dict[str, bytes]:
+    inputs = golden_inputs(run.contract)
+    rows = []
+    for artifact in kept:
+        engine = OnnxRuntimeEngine(artifact.model, "cpu", artifact.precision, 1)
+        rows.append(expected_json(artifact.file, artifact.precision, engine.name, golden_logits(engine, inputs)))
+    packed = io.BytesIO()
+    np.save(packed, inputs, allow_pickle=False)
+    return {bundles.GOLDEN_INPUTS: packed.getvalue(), bundles.GOLDEN_EXPECTED: _json(rows)}
+
+
+def _artifact_json(artifact: _Artifact, preferred: bool, opset: int) -> dict[str, Any]:
+    found = artifact.parity
+    return {
+        "file": artifact.file,
+        "format": "onnx",
+        "precision": artifact.precision,
+        **_identity(artifact.model),
+        "preferred": preferred,
+        "opset": opset,
+        "ir_version": onnx_graph.IR_VERSION,
+        "parity": {
+            "split": found.split,
+            "pictures": found.pictures,
+            "flips": found.flips,
+            "max_dp": found.max_dp,
+            "p99_dp": found.p99_dp,
+            "max_dlogit": found.max_dlogit,
+            "accuracy": found.accuracy,
+            "reference_accuracy": found.reference_accuracy,
+        },
+    }
+
+
+def _provenance(run: Run, notes: Sequence[str]) -> dict[str, Any]:
+    described = run.description
+    return {
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run": {
+            "created_utc": described.get("created_utc"),
+            "recipe": described["recipe"]["name"],
+            "seed": described["seed"],
+            "backbone_weights": described["backbone_weights"],
+            "data_fingerprint": described["data"]["fingerprint"],
+            "weights_sha256": hashlib.sha256(run.weights.read_bytes()).hexdigest(),
+            "versions": described.get("versions", {}),
+        },
+        "versions": {
+            **versions(),
+            "tensorflow": tf.__version__,
+            "onnx": onnx.__version__,
+            "tf2onnx": tf2onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+        "notes": list(notes),
+    }
+
+
+def _json(data: object) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _identity(content: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def _publish(output: Path, contents: Mapping[str, bytes], overwrite: bool) -> Bundle:
+    """Write the bundle beside its place, check it as a device would, and move it there in one step."""
+    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
+    former = output.with_name(f"{output.name}.former-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that had this number and was killed
+    try:
+        for file, content in contents.items():
+            path = partial / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as opened:
+                opened.write(content)
+                opened.flush()
+                os.fsync(opened.fileno())
+        for folder in (partial, *(entry for entry in partial.iterdir() if entry.is_dir())):
+            _sync(folder)
+        check = verify(bundles.load(partial), device="cpu")
+        if not check.passed:
+            raise GateError("the finished bundle doesn't give its own golden answers on this machine")
+        # A folder can't be replaced by a rename, so a former bundle steps aside for a moment.
+        if os.path.lexists(output):
+            if not overwrite:
+                raise UsageError(f"the output exists; give --overwrite to replace it: {output}")
+            output.rename(former)
+        partial.rename(output)
+        _sync(output.parent)
+    finally:
+        if former.exists() and not output.exists():
+            former.rename(output)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+    return bundles.load(output)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

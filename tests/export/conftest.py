@@ -1,0 +1,141 @@
+"""A network of each head whose answers depend on the picture, its ONNX graphs, and a small RUN."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SIZE = 96  # px; the smallest at which Xception still has more than one place in its last map (3 x 3)
+LABELS = ("covid", "normal", "viral_pneumonia")
+
+# (label, origin): as in the public sets, normal is the one class with two ages.
+GROUPS = (
+    ("covid", "adult, A"),
+    ("normal", "adult, B"),
+    ("normal", "pediatric, C"),
+    ("viral_pneumonia", "pediatric, C"),
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained-looking Keras model and what the export stage makes of it."""
+
+    recipe: Any
+    reference: Any
+    deploy: Any
+    inputs: np.ndarray  # uint8 (8, SIZE, SIZE, 1)
+    logits: np.ndarray  # of the reference, (8, 3)
+    onnx: Any  # canonical ModelProto
+    bytes: bytes
+
+
+def inputs(count: int = 8, seed: int = 0) -> np.ndarray:
+    """Phantoms and noise, uint8 (count, SIZE, SIZE, 1)."""
+    from edgecxr_export.phantoms import draw
+
+    rng = np.random.default_rng(seed)
+    pictures = [draw((SIZE, SIZE), seed + i) for i in range(count // 2)]
+    pictures += [(rng.integers(0, 256, (SIZE, SIZE)) * rng.uniform(0.2, 1)).astype(np.uint8) for _ in pictures]
+    return np.stack(pictures)[..., None].astype(np.uint8)
+
+
+def lively(recipe: Any, pictures: np.ndarray) -> Any:
+    """A model with random weights whose batch norms fit its activations, as after a training, and then some.
+
+    With Keras's initial statistics every picture gets the same logits to four digits, and no error would show.
+    """
+    import keras
+
+    from edgecxr.train import model as models
+
+    keras.utils.set_random_seed(7)
+    model = models.build(recipe, len(LABELS))
+    norms = [layer for layer in model.get_layer("xception").layers if "BatchNormalization" in type(layer).__name__]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(pictures.astype(np.float32), training=True)  # sets each norm's statistics to this batch's
+    rng = np.random.default_rng(7)
+    for norm in norms:
+        gamma, beta, mean, variance = norm.get_weights()
+        norm.set_weights(
+            [
+                rng.uniform(0.8, 1.2, gamma.shape),
+                rng.normal(0, 0.1, beta.shape),
+                mean + 0.1 * rng.normal(0, 1, mean.shape) * np.sqrt(variance),
+                variance * rng.uniform(0.8, 1.25, variance.shape),
+            ]
+        )
+    for name in ("dense", "logits"):
+        if name in {layer.name for layer in model.layers}:
+            kernel, bias = model.get_layer(name).get_weights()
+            model.get_layer(name).set_weights([kernel * 2, rng.normal(0, 0.5, bias.shape)])
+    return model
+
+
+@pytest.fixture(scope="session", params=["pooled", "flatten-dense16"])
+def network(request: pytest.FixtureRequest) -> Network:
+    from edgecxr.train.recipes import recipe
+    from edgecxr_export.deploy import deploy_model
+    from edgecxr_export.onnx_graph import convert, serialise
+
+    chosen = recipe({"pooled": "default", "flatten-dense16": "seed"}[request.param])
+    chosen = replace(chosen, input_size=SIZE)
+    pictures = inputs()
+    reference = lively(chosen, pictures)
+    deploy = deploy_model(reference, chosen)
+    graph = convert(deploy, 17)
+    logits = reference(pictures.astype(np.float32), training=False).numpy()
+    return Network(chosen, reference, deploy, pictures, logits, graph, serialise(graph, {"labels": "[]"}))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled phantoms with a manifest: per group 6 pictures in train, 3 in dev, 2 in test."""
+    from edgecxr_export.phantoms import draw
+
+    target = tmp_path_factory.mktemp("phantoms")
+    rows = []
+    for group, (label, origin) in enumerate(GROUPS):
+        (target / label).mkdir(exist_ok=True)
+        for number in range(11):
+            split = "train" if number < 6 else "dev" if number < 9 else "test"
+            file = f"{label}/{group}-{number:02d}.png"
+            picture = draw((128, 112), 100 * group + number)
+            # Each class has a brightness of its own: something to learn, so that dev isn't a coin toss.
+            Image.fromarray((picture // (1 + LABELS.index(label))).astype(np.uint8)).save(target / file)
+            rows.append({"file": file, "label": label, "split": split, "origin": origin, "source": "drawn"})
+    with (target / "manifest.csv").open("w", newline="") as file_:
+        writer = csv.DictWriter(file_, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return target
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def run_folder(folder: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RUN of one short fit on the phantoms, from random weights."""
+    from edgecxr.train.fit import fit
+    from edgecxr.train.recipes import Stage, recipe
+
+    short = replace(
+        recipe("default"),
+        input_size=SIZE,
+        stages=(Stage(epochs=1, learning_rate=1e-2, trainable_from=None),),
+        batch_size=8,
+        mixed_precision=False,
+    )
+    target = tmp_path_factory.mktemp("runs") / "run"
+    fit(folder, target, short, backbone_weights="none", cache=cache)
+    return target

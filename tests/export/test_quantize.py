@@ -1,0 +1,141 @@
+"""The int8 file: what is quantized, what isn't, and that the picture goes in as it comes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgecxr.dataset import Example
+from edgecxr.engines.ort import OnnxRuntimeEngine
+from edgecxr.errors import DataError, GateError
+from edgecxr_export import quantize as module
+from edgecxr_export.onnx_graph import serialise
+from edgecxr_export.quantize import calibration_inputs, calibration_rows, head_nodes, quantize
+
+from .conftest import Network, inputs
+
+
+def example(label: str, origin: str, number: int, split: str = "train") -> Example:
+    file = f"{label}/{origin}{number}.png"
+    return Example(Path(file), file, label, split, file, {"origin": origin})
+
+
+def test_calibration_pictures_are_spread_over_classes_and_origins() -> None:
+    sizes = {("a", "x"): 100, ("a", "y"): 3, ("b", "x"): 50}
+    examples = [example(label, origin, i) for (label, origin), n in sizes.items() for i in range(n)]
+    examples += [example("a", "x", 1000 + i, split) for i in range(9) for split in ("dev", "test")]
+    rows = calibration_rows(examples, 33)
+    assert rows == calibration_rows(examples, 33) == sorted(set(rows))
+    chosen = Counter((examples[row].label, examples[row].origin) for row in rows)
+    # 3 is all that (a, y) has; the other two share the remaining 30.
+    assert chosen == {("a", "x"): 15, ("a", "y"): 3, ("b", "x"): 15}
+    assert {examples[row].split for row in rows} == {"train"}
+    assert calibration_rows(examples, 1000) == list(range(153))
+
+
+def test_a_folder_too_small_to_calibrate_is_refused() -> None:
+    with pytest.raises(DataError, match=r"needs 8 training pictures or more, got 7: .* too small to calibrate"):
+        calibration_rows([example("a", "x", i) for i in range(7)], 128)
+
+
+def test_black_and_white_are_among_the_inputs() -> None:
+    pictures = np.full((5, 4, 4), 100, dtype=np.uint8)
+    made = calibration_inputs(pictures, [0, 3])
+    assert made.shape == (4, 4, 4, 1)
+    assert made.dtype == np.uint8
+    assert [int(picture.max()) for picture in made] == [100, 100, 0, 255]
+
+
+@pytest.fixture(scope="module")
+def calibration() -> np.ndarray:
+    pictures = inputs(16, seed=50)[..., 0]
+    return calibration_inputs(pictures, range(16))
+
+
+@pytest.fixture(scope="module")
+def int8(network: Network, calibration: np.ndarray) -> bytes:
+    return serialise(quantize(network.onnx, calibration), {})
+
+
+@pytest.mark.lab
+def test_the_picture_itself_is_the_quantized_tensor(int8: bytes) -> None:
+    graph = onnx.load_from_string(int8).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    reader = {name: node for node in graph.node for name in node.input}
+    reshape = reader["image"]
+    dequantizer = reader[reshape.output[0]]
+    conv = reader[dequantizer.output[0]]
+    assert [reshape.op_type, dequantizer.op_type, conv.op_type] == ["Reshape", "DequantizeLinear", "Conv"]
+    assert constants[dequantizer.input[1]] == 1
+    assert constants[dequantizer.input[2]] == 0
+    assert constants[dequantizer.input[2]].dtype == np.uint8
+    assert "Cast" not in {node.op_type for node in graph.node}
+    shape = [dim.dim_param or dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim]
+    assert shape == ["N", 96, 96, 1]
+
+
+@pytest.mark.lab
+def test_weights_are_seven_bits_per_channel_and_the_head_is_float(int8: bytes) -> None:
+    graph = onnx.load_from_string(int8).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    maker = {name: node for node in graph.node for name in node.output}
+    convs = [node for node in graph.node if node.op_type == "Conv"]
+    quantized = 0
+    for conv in convs:
+        made_by = maker.get(conv.input[1])
+        if made_by is None:
+            continue
+        weights, scale = (constants[name] for name in made_by.input[:2])
+        assert weights.dtype == np.int8
+        assert np.abs(weights.astype(int)).max() <= 64
+        assert scale.shape == (weights.shape[0],)
+        quantized += 1
+    assert quantized == 74  # Xception: 2 + 4 shortcuts + 34 separable convolutions of two
+    last = max(place for place, node in enumerate(graph.node) if node.op_type == "DequantizeLinear")
+    head = [node.op_type for node in list(graph.node)[last + 1 :]]
+    assert head[-2:] == ["ReduceSum", "Add"]
+    assert "QuantizeLinear" not in head
+    assert len(int8) < 22_500_000
+
+
+@pytest.mark.lab
+def test_int8_keeps_the_answers_roughly_and_the_evidence_exactly(int8: bytes, network: Network) -> None:
+    engine = OnnxRuntimeEngine(int8, "cpu", "int8", 1)
+    logits = engine.run(network.inputs)
+    assert logits.shape == network.logits.shape
+    spread = np.ptp(network.logits, axis=0).max()
+    assert np.abs(logits - network.logits).max() < 0.25 * spread
+    fp32 = OnnxRuntimeEngine(network.bytes, "cpu", "fp32", 1)
+    bias = fp32.run(network.inputs) - fp32.evidence(network.inputs).sum(axis=(1, 2))
+    assert np.abs(engine.evidence(network.inputs).sum(axis=(1, 2)) + bias - logits).max() < 1e-4
+
+
+@pytest.mark.lab
+def test_taking_the_cast_away_changes_no_bit(
+    int8: bytes, network: Network, calibration: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "take_uint8", lambda model: model)
+    whole = serialise(quantize(network.onnx, calibration), {})
+    assert "Cast" in {node.op_type for node in onnx.load_from_string(whole).graph.node}
+    expected = OnnxRuntimeEngine(whole, "cpu", "int8", 1).run(network.inputs)
+    assert np.array_equal(OnnxRuntimeEngine(int8, "cpu", "int8", 1).run(network.inputs), expected)
+
+
+@pytest.mark.lab
+def test_a_calibration_without_black_and_white_is_refused(network: Network) -> None:
+    grey = np.clip(inputs(8, seed=9), 30, 200)
+    with pytest.raises(GateError, match="scale 1, zero point 0"):
+        quantize(network.onnx, grey)
+
+
+@pytest.mark.lab
+def test_the_head_is_what_follows_the_last_relu(network: Network) -> None:
+    kinds = [name.rsplit("_", 1)[0] for name in head_nodes(network.onnx)]
+    pooled = ["conv", "transpose", "reducesum", "add"]
+    flattened = ["transpose", "reshape", "matmul", "reshape", "reducesum", "add"]
+    assert kinds == (pooled if network.recipe.head == "pooled" else flattened)
