@@ -164,7 +164,7 @@ def _artifacts(artifacts: Sequence[Report], parity: Report, quantization: Report
         lines += [
             "",
             f"int8: static, weights per channel in 7 bits, calibrated on {quantization['pictures']} training pictures "
-            "spread over classes and origins; the head stays float32.",
+            "spread over classes and origins; the head stays float32, and its bias takes back the mean shift.",
         ]
     return "\n".join(lines)
 

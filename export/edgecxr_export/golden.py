@@ -19,8 +19,11 @@ from edgecxr_export.phantoms import draw
 PHANTOM_SEEDS = (1, 2, 3, 4)
 SOURCE_SIZE = (640, 560)  # px (height, width) at which a phantom is drawn before the contract's preprocessing
 
-# Largest accepted |difference| of a logit between devices. To be measured.
-TOLERANCES = {"fp32": 1e-2, "int8": 0.5}
+# Largest accepted |difference| of a logit on the same engine, on another device. Measured at 299 px on ONNX Runtime and
+# one x86-64 CPU: both precisions move by 1e-6 with threads and batch size, and fp32 so with graph optimization off. Its
+# remaining room is for GPUs, which weren't measured. int8 moves by 0.06 with graph optimization off, where the same
+# numbers go through float kernels and round elsewhere; other integer kernels get three times that.
+TOLERANCES = {"fp32": 1e-2, "int8": 0.2}
 
 
 def golden_inputs(contract: Contract) -> npt.NDArray[np.uint8]:

@@ -116,6 +116,15 @@ def _free_batch(value: Any) -> Any:
     return helper.make_tensor_value_info(value.name, tensor.elem_type, shape)
 
 
+def bias_tensor(proto: Any) -> Any:
+    """The initializer (K,) that the last node adds to the evidence's sum; raises GateError where there is none."""
+    last = proto.graph.node[-1]
+    tensors = [tensor for tensor in proto.graph.initializer if tensor.name in last.input]
+    if last.op_type != "Add" or last.output[0] != OUTPUTS[0] or len(tensors) != 1:
+        raise GateError(f"the graph was expected to end by adding a bias to the logits, got {last.op_type}")
+    return tensors[0]
+
+
 def serialise(proto: Any, metadata: Mapping[str, str]) -> bytes:
     """The checked model's bytes: one file, with `metadata` (values JSON) under keys that start with `edgecxr.`."""
     del proto.metadata_props[:]

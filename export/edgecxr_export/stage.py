@@ -40,7 +40,7 @@ from edgecxr.train.run import CURVES, HISTORY, Logits, Run, read_run
 from edgecxr.verify import verify
 from edgecxr_export import onnx_graph, parity, quantize
 from edgecxr_export.card import model_card
-from edgecxr_export.deploy import deploy_model, linear_head, reference_model
+from edgecxr_export.deploy import deploy_model, reference_model
 from edgecxr_export.evaluation import evaluate_logits, within_ages
 from edgecxr_export.golden import expected_json, golden_inputs, golden_logits
 from edgecxr_export.temperature import Calibration, fit_temperature
@@ -126,17 +126,16 @@ def export(
     )
 
     metadata = _metadata(run, name, version, calibration)
-    _, bias = linear_head(reference, run.recipe)
     console.print("converting to ONNX …")
     fp32 = onnx_graph.convert(deploy_model(reference, run.recipe), opset)
-    made = [_artifact("fp32", onnx_graph.serialise(fp32, metadata), loaded, dev, calibration, bias, console)]
+    made = [_artifact("fp32", fp32, metadata, loaded, dev, calibration, console)]
     quantization = None
     if "int8" in precisions:
         console.print("quantizing …")
         rows = quantize.calibration_rows(loaded.dataset.examples, calibration_pictures)
         int8 = quantize.quantize(fp32, quantize.calibration_inputs(loaded.pictures, rows))
         quantization = _quantization_report(loaded.dataset, rows)
-        made.append(_artifact("int8", onnx_graph.serialise(int8, metadata), loaded, dev, calibration, bias, console))
+        made.append(_artifact("int8", int8, metadata, loaded, dev, calibration, console))
     for artifact in made:
         parity.gate(artifact.parity)
     kept = [artifact for artifact in made if artifact.precision in precisions]
@@ -261,14 +260,16 @@ def _metadata(run: Run, name: str, version: str, calibration: Calibration) -> di
 
 def _artifact(
     precision: str,
-    model: bytes,
+    graph: Any,
+    metadata: Mapping[str, str],
     data: _Data,
     dev: Logits,
     calibration: Calibration,
-    bias: npt.NDArray[np.float32],
     console: Console,
 ) -> _Artifact:
-    """Load the artifact's bytes as a device does and compare it with the reference on dev."""
+    """Write the graph, load those bytes as a device does and compare their answers with the reference's on dev."""
+    model = onnx_graph.serialise(graph, metadata)
+    bias = onnx.numpy_helper.to_array(onnx_graph.bias_tensor(graph))
     try:
         engine = OnnxRuntimeEngine(model, "cpu", precision, cpus())
     except BundleError as error:

@@ -14,7 +14,7 @@ from edgecxr.dataset import Example
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import DataError, GateError
 from edgecxr_export import quantize as module
-from edgecxr_export.onnx_graph import serialise
+from edgecxr_export.onnx_graph import bias_tensor, serialise
 from edgecxr_export.quantize import calibration_inputs, calibration_rows, head_nodes, quantize
 
 from .conftest import Network, inputs
@@ -108,11 +108,28 @@ def test_int8_keeps_the_answers_roughly_and_the_evidence_exactly(int8: bytes, ne
     engine = OnnxRuntimeEngine(int8, "cpu", "int8", 1)
     logits = engine.run(network.inputs)
     assert logits.shape == network.logits.shape
-    spread = np.ptp(network.logits, axis=0).max()
-    assert np.abs(logits - network.logits).max() < 0.25 * spread
-    fp32 = OnnxRuntimeEngine(network.bytes, "cpu", "fp32", 1)
-    bias = fp32.run(network.inputs) - fp32.evidence(network.inputs).sum(axis=(1, 2))
+    # Random weights pass rounding on as trained ones don't, so what varies between pictures must agree in the main.
+    ours, theirs = (a - a.mean(axis=0) for a in (logits, network.logits))
+    assert (
+        np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.5
+    )  # 0.73 and 0.9 here, about 0 for a graph that is miswired
+    bias = numpy_helper.to_array(bias_tensor(onnx.load_from_string(int8)))
     assert np.abs(engine.evidence(network.inputs).sum(axis=(1, 2)) + bias - logits).max() < 1e-4
+
+
+@pytest.mark.lab
+def test_the_mean_logits_of_the_calibration_pictures_are_fp32_s(
+    int8: bytes, network: Network, calibration: np.ndarray
+) -> None:
+    pictures = calibration[:-2]
+    means = [
+        OnnxRuntimeEngine(model, "cpu", precision, 1).run(pictures).mean(axis=0)
+        for model, precision in ((int8, "int8"), (network.bytes, "fp32"))
+    ]
+    assert np.abs(means[0] - means[1]).max() < 1e-4
+    # Something was there to correct: the head's bias is another than in fp32.
+    biases = [numpy_helper.to_array(bias_tensor(onnx.load_from_string(model))) for model in (int8, network.bytes)]
+    assert np.abs(biases[0] - biases[1]).max() > 1e-3
 
 
 @pytest.mark.lab
