@@ -44,7 +44,7 @@ MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 1 << 30  # an artifact of this classifier is 84 MB at most; this bounds what a forged one can ask for
 MAX_LABELS = 1000
 
-_LABEL = re.compile(r"[\w][\w .+-]{0,63}")  # becomes a column name and stands on terminals
+LABEL = re.compile(r"[\w][\w .+-]{0,63}")  # becomes a column name and stands on terminals
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -166,7 +166,7 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Bundle:
     labels = tuple(manifest["labels"])
     if not 2 <= len(labels) <= MAX_LABELS or len(set(labels)) != len(labels):
         raise BundleError(f"expected 2 to {MAX_LABELS} labels, all different, got {len(labels)}: {folder}")
-    if not all(isinstance(label, str) and _LABEL.fullmatch(label) for label in labels):
+    if not all(isinstance(label, str) and LABEL.fullmatch(label) for label in labels):
         raise BundleError(f"a label isn't a plain name of at most 64 characters: {folder}")
     temperature = float(manifest["temperature"])
     if not (math.isfinite(temperature) and temperature > 0):

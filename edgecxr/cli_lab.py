@@ -1,5 +1,6 @@
 """The lab's verbs on the command line: train and export. Parse and call; nothing of the lab is loaded before."""
 
+import json
 import os
 from dataclasses import replace
 from importlib import import_module
@@ -57,6 +58,10 @@ def export(
     model_version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
     opset: Annotated[int, typer.Option(min=17, max=18, help="ONNX operator set.")] = 17,
     calibration_pictures: Annotated[int, typer.Option(min=8, help="Training pictures that set the int8 ranges.")] = 128,
+    twins: Annotated[Path | None, typer.Option(help="Report of benchmarks/twins.py, for the card.")] = None,
+    other_source: Annotated[
+        list[Path] | None, typer.Option(help="Report of edgecxr eval on another source, for the card.")
+    ] = None,
     note: Annotated[list[str] | None, typer.Option(help="A sentence for the model card; may be repeated.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
@@ -79,6 +84,8 @@ def export(
         opset=opset,
         calibration_pictures=calibration_pictures,
         notes=note or [],
+        twins=_report(twins) if twins else None,
+        other_sources=[_report(path) for path in other_source or []],
         cache=cache,
         overwrite=overwrite,
         console=Console(stderr=True, highlight=False),
@@ -94,6 +101,14 @@ def _lab(module: str, extra: str) -> Any:
         raise UnavailableError(
             f"this needs the extra {extra!r}; run: pip install 'edgecxr[{extra}]' ({error})"
         ) from None
+
+
+def _report(path: Path) -> dict[str, Any]:
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the report can't be read ({type(error).__name__}): {path}") from None
+    return report
 
 
 def conditions(where: list[str] | None) -> dict[str, str]:

@@ -20,19 +20,22 @@ def model_card(
     artifacts: Sequence[Report],
     quantization: Report | None = None,
     twins: Report | None = None,
+    other_sources: Sequence[Report] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """The card as Markdown.
 
     `training` is reports/training.json, `evaluation`, `parity` and `quantization` likewise; `artifacts` are the
-    manifest's rows; `twins` (optional) has `pictures`, `agree` and `max_dp` of originals against small copies.
+    manifest's rows; `twins` is what benchmarks/twins.py writes, `other_sources` what `edgecxr eval` writes about data
+    from elsewhere. How a model fares there comes first: it is the nearest there is to how it will fare on a device.
     """
     run = training["run"]
     sections = [
         _heading(name, version, labels, preprocessing),
         _intended_use(),
-        _training_data(run, labels, notes),
+        *(_other_source(other) for other in other_sources),
         _accuracies(evaluation["models"]),
+        _training_data(run, labels, notes),
         *(_figures(model, evaluation["temperature"]) for model in evaluation["models"] if model["in_full"]),
         _probabilities(evaluation["temperature"]),
         _artifacts(artifacts, parity, quantization),
@@ -89,29 +92,35 @@ def _accuracies(models: Sequence[Report]) -> str:
     return "## Accuracy, all classes\n\n" + _table(header, rows)
 
 
+def _other_source(report: Report) -> str:
+    rejected = f" {len(report['rejected'])} pictures were rejected." if report["rejected"] else ""
+    return (
+        f"## Another source: the {report['precision']} artifact on {report['data']}\n\n"
+        f"Pictures from elsewhere, through the device's own pipeline.{rejected}\n\n{_shares(report)}"
+    )
+
+
 def _figures(model: Report, temperature: Report) -> str:
     fitted = " (the split on which the temperature was fitted)" if model["split"] == temperature["split"] else ""
+    return f"## Figures: {model['model']} on {model['split']}{fitted}\n\n{_shares(model)}"
+
+
+def _shares(model: Report) -> str:
+    """Shares with intervals, and the confusion matrix."""
     labels = model["labels"]
     rows = [["accuracy, all classes", *_share(model["accuracy"])]]
     rows += [[f"sensitivity, {label}", *_share(model["sensitivity"][label])] for label in labels]
     rows += [[f"specificity, {label}", *_share(model["specificity"][label])] for label in labels]
     rows += [[f"{row['label']} found, of {row['origin']}", *_share(row)] for row in model["by_origin"] if row["origin"]]
-    for group in model["within_ages"]:
+    for group in model.get("within_ages", []):
         title = _age_title(group)
         rows.append([f"{title}: accuracy", *_share(group["accuracy"])])
         rows += [[f"{title}: {label} found", *_share(group["sensitivity"][label])] for label in group["labels"]]
     confusion = [
         [label, *counts] for label, counts in zip(labels, model["confusion"], strict=True)
     ]  # a row is a true class
-    return "\n".join(
-        [
-            f"## Figures: {model['model']} on {model['split']}{fitted}",
-            "",
-            _table(["", "share", "95 % interval (Wilson)", "pictures"], rows),
-            "",
-            _table(["true \\ answer", *labels], confusion),
-        ]
-    )
+    figures = _table(["", "share", "95 % interval (Wilson)", "pictures"], [row for row in rows if row[-1] != "0"])
+    return figures + "\n\n" + _table(["true \\ answer", *labels], confusion)
 
 
 def _age_title(group: Report) -> str:
@@ -170,10 +179,18 @@ def _artifacts(artifacts: Sequence[Report], parity: Report, quantization: Report
 
 
 def _twins(twins: Report) -> str:
+    rows = []
+    for name in ("as_shipped", "source_size_switched"):
+        row = twins[name]
+        how = f"originals first reduced to {row['source_size']} px" if row["source_size"] else "originals as they are"
+        shipped = " (as shipped)" if name == "as_shipped" else ""
+        rows.append(
+            [how + shipped, f"{row['agree']} of {row['total']}", f"{row['max_dp']:.2g}", f"{row['mean_dp']:.2g}"]
+        )
     return (
-        "## Originals and small copies\n\n"
-        f"{twins['agree']} of {twins['pictures']} originals get the same class as their small copy; a probability "
-        f"differs by {twins['max_dp']:.2g} at most."
+        "## Originals and their small twins\n\n"
+        "Originals as devices meet them, against the small copies of the training data's source.\n\n"
+        + _table(["preprocessing", "same class", "max Δp", "mean Δp"], rows)
     )
 
 

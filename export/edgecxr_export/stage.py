@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import io
 import json
 import os
-import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +15,6 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
-import tensorflow as tf
-import tf2onnx
 from rich.console import Console
 from rich.progress import Progress
 
@@ -35,14 +27,14 @@ from edgecxr.errors import BundleError, DataError, GateError, UnavailableError, 
 from edgecxr.machine import cpus
 from edgecxr.terminal import progress
 from edgecxr.train import pictures as training_pictures
-from edgecxr.train.fit import default_cache, versions
-from edgecxr.train.run import CURVES, HISTORY, Logits, Run, read_run
-from edgecxr.verify import verify
-from edgecxr_export import onnx_graph, parity, quantize
+from edgecxr.train.fit import default_cache
+from edgecxr.train.run import CURVES, Logits, Run, read_run
+from edgecxr_export import onnx_graph, parity, quantize, reports
 from edgecxr_export.card import model_card
 from edgecxr_export.deploy import deploy_model, reference_model
 from edgecxr_export.evaluation import evaluate_logits, within_ages
 from edgecxr_export.golden import expected_json, golden_inputs, golden_logits
+from edgecxr_export.publish import publish
 from edgecxr_export.temperature import Calibration, fit_temperature
 
 PRECISIONS = ("fp32", "int8")
@@ -89,6 +81,7 @@ def export(
     overwrite: bool = False,
     notes: Sequence[str] = (),
     twins: Mapping[str, Any] | None = None,
+    other_sources: Sequence[Mapping[str, Any]] = (),
     cache: Path | None = None,
     console: Console | None = None,
 ) -> Bundle:
@@ -96,7 +89,8 @@ def export(
 
     `data` is the folder of labelled pictures that the run was fitted on (default: the one the run names); its
     pictures calibrate the int8 artifact and show what every artifact answers. `precisions` says which artifacts the
-    bundle keeps; fp32 is made and compared in any case. `notes` and `twins` go into the model card.
+    bundle keeps; fp32 is made and compared in any case. `notes`, `twins` (of benchmarks/twins.py) and `other_sources`
+    (reports of `edgecxr eval` on data from elsewhere) go into the model card; the last two into reports/ as well.
 
     Either the whole bundle stands at `output` afterwards, or what was there before. Raises UsageError, DataError
     (labels or pictures that can't be used), UnavailableError, GateError (an artifact strays from the trained model).
@@ -105,7 +99,7 @@ def export(
     _check_call(output, precisions, opset, overwrite)
     run = read_run(run_folder)
     for label in run.labels:
-        if not bundles._LABEL.fullmatch(label):
+        if not bundles.LABEL.fullmatch(label):
             raise DataError(f"a label of a bundle is a plain name of at most 64 characters, got {label[:80]!r}")
     loaded = _load_data(run, data, cache or default_cache(), console)
 
@@ -134,7 +128,7 @@ def export(
         console.print("quantizing …")
         rows = quantize.calibration_rows(loaded.dataset.examples, calibration_pictures)
         int8 = quantize.quantize(fp32, quantize.calibration_inputs(loaded.pictures, rows))
-        quantization = _quantization_report(loaded.dataset, rows)
+        quantization = reports.quantization_report(loaded.dataset, rows)
         made.append(_artifact("int8", int8, metadata, loaded, dev, calibration, console))
     for artifact in made:
         parity.gate(artifact.parity)
@@ -148,13 +142,15 @@ def export(
         "reference": {"model": "Keras float32", "spot_check": spot_check},
         "artifacts": [{**asdict(a.parity), "kept": a in kept} for a in made],
     }
-    training = _training_report(run)
+    training = reports.training_report(run)
     rows_json = [_artifact_json(artifact, artifact is preferred, opset) for artifact in kept]
     files = {
-        "reports/training.json": _json(training),
-        "reports/parity.json": _json(parity_report),
-        "reports/evaluation.json": _json(evaluation),
-        **({"reports/quantization.json": _json(quantization)} if quantization else {}),
+        "reports/training.json": reports.to_bytes(training),
+        "reports/parity.json": reports.to_bytes(parity_report),
+        "reports/evaluation.json": reports.to_bytes(evaluation),
+        **({"reports/quantization.json": reports.to_bytes(quantization)} if quantization else {}),
+        **({"reports/twins.json": reports.to_bytes(twins)} if twins else {}),
+        **{f"reports/other-source-{i}.json": reports.to_bytes(other) for i, other in enumerate(other_sources, start=1)},
         **_golden_files(run, kept),
         bundles.CARD: model_card(
             name=name,
@@ -167,6 +163,7 @@ def export(
             artifacts=rows_json,
             quantization=quantization,
             twins=twins,
+            other_sources=other_sources,
             notes=notes,
         ).encode("utf-8"),
     }
@@ -182,12 +179,14 @@ def export(
         "abstention": None,
         "operating_points": [],
         "artifacts": rows_json,
-        "files": [{"file": file, **_identity(content)} for file, content in sorted(files.items())],
-        "provenance": _provenance(run, notes),
+        "files": [{"file": file, **reports.identity(content)} for file, content in sorted(files.items())],
+        "provenance": reports.provenance(run, notes),
     }
     manifest["digest"] = bundles.manifest_digest(manifest)
-    contents = {artifact.file: artifact.model for artifact in kept} | files | {bundles.MANIFEST: _json(manifest)}
-    opened = _publish(output, contents, overwrite)
+    contents = (
+        {artifact.file: artifact.model for artifact in kept} | files | {bundles.MANIFEST: reports.to_bytes(manifest)}
+    )
+    opened = publish(output, contents, overwrite)
     size = sum(length for _, length in opened.files.values())
     console.print(f"bundle written to {output}: {len(opened.files) + 1} files, {size / 1e6:.1f} MB", markup=False)
     return opened
@@ -339,33 +338,6 @@ def _evaluation_report(
     }
 
 
-def _quantization_report(dataset: Dataset, rows: Sequence[int]) -> dict[str, Any]:
-    chosen = [dataset.examples[row] for row in rows]
-    groups = Counter((example.label, example.origin) for example in chosen)
-    return {
-        "schema": 1,
-        "settings": asdict(quantize.Settings()),
-        "pictures": len(chosen),
-        "added": ["all 0", "all 255"],
-        "groups": [{"label": label, "origin": origin, "pictures": n} for (label, origin), n in sorted(groups.items())],
-        "files": [example.file for example in chosen],
-    }
-
-
-def _training_report(run: Run) -> dict[str, Any]:
-    description = json.loads(json.dumps(run.description))
-    description["data"].pop("folder", None)  # a path of the machine that trained is nobody else's business
-    history: list[dict[str, str]] = []
-    if (run.folder / HISTORY).is_file():
-        with (run.folder / HISTORY).open(newline="", encoding="utf-8") as file:
-            history = list(csv.DictReader(file))
-    return {
-        "schema": 1,
-        "run": description,
-        "history": [{column: float(value) for column, value in row.items()} for row in history],
-    }
-
-
 def _golden_files(run: Run, kept: Sequence[_Artifact]) -> dict[str, bytes]:
     inputs = golden_inputs(run.contract)
     rows = []
@@ -374,7 +346,7 @@ def _golden_files(run: Run, kept: Sequence[_Artifact]) -> dict[str, bytes]:
         rows.append(expected_json(artifact.file, artifact.precision, engine.name, golden_logits(engine, inputs)))
     packed = io.BytesIO()
     np.save(packed, inputs, allow_pickle=False)
-    return {bundles.GOLDEN_INPUTS: packed.getvalue(), bundles.GOLDEN_EXPECTED: _json(rows)}
+    return {bundles.GOLDEN_INPUTS: packed.getvalue(), bundles.GOLDEN_EXPECTED: reports.to_bytes(rows)}
 
 
 def _artifact_json(artifact: _Artifact, preferred: bool, opset: int) -> dict[str, Any]:
@@ -383,7 +355,7 @@ def _artifact_json(artifact: _Artifact, preferred: bool, opset: int) -> dict[str
         "file": artifact.file,
         "format": "onnx",
         "precision": artifact.precision,
-        **_identity(artifact.model),
+        **reports.identity(artifact.model),
         "preferred": preferred,
         "opset": opset,
         "ir_version": onnx_graph.IR_VERSION,
@@ -398,76 +370,3 @@ def _artifact_json(artifact: _Artifact, preferred: bool, opset: int) -> dict[str
             "reference_accuracy": found.reference_accuracy,
         },
     }
-
-
-def _provenance(run: Run, notes: Sequence[str]) -> dict[str, Any]:
-    described = run.description
-    return {
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run": {
-            "created_utc": described.get("created_utc"),
-            "recipe": described["recipe"]["name"],
-            "seed": described["seed"],
-            "backbone_weights": described["backbone_weights"],
-            "data_fingerprint": described["data"]["fingerprint"],
-            "weights_sha256": hashlib.sha256(run.weights.read_bytes()).hexdigest(),
-            "versions": described.get("versions", {}),
-        },
-        "versions": {
-            **versions(),
-            "tensorflow": tf.__version__,
-            "onnx": onnx.__version__,
-            "tf2onnx": tf2onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-        },
-        "notes": list(notes),
-    }
-
-
-def _json(data: object) -> bytes:
-    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
-
-
-def _identity(content: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
-def _publish(output: Path, contents: Mapping[str, bytes], overwrite: bool) -> Bundle:
-    """Write the bundle beside its place, check it as a device would, and move it there in one step."""
-    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
-    former = output.with_name(f"{output.name}.former-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that had this number and was killed
-    try:
-        for file, content in contents.items():
-            path = partial / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as opened:
-                opened.write(content)
-                opened.flush()
-                os.fsync(opened.fileno())
-        for folder in (partial, *(entry for entry in partial.iterdir() if entry.is_dir())):
-            _sync(folder)
-        check = verify(bundles.load(partial), device="cpu")
-        if not check.passed:
-            raise GateError("the finished bundle doesn't give its own golden answers on this machine")
-        # A folder can't be replaced by a rename, so a former bundle steps aside for a moment.
-        if os.path.lexists(output):
-            if not overwrite:
-                raise UsageError(f"the output exists; give --overwrite to replace it: {output}")
-            output.rename(former)
-        partial.rename(output)
-        _sync(output.parent)
-    finally:
-        if former.exists() and not output.exists():
-            former.rename(output)
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
-    return bundles.load(output)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

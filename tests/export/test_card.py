@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgecxr.dataset import Example
-from edgecxr.evaluate import wilson_interval
+from edgecxr.evaluate import Evaluation, Share, wilson_interval
 from edgecxr_export.card import model_card
 from edgecxr_export.evaluation import evaluate_logits, within_ages
 
@@ -134,5 +134,19 @@ def test_the_card_holds_the_figures() -> None:
 
 
 def test_the_card_s_twins_are_a_section_of_their_own_where_there_are_any() -> None:
-    assert "Originals and small copies" not in card()
-    assert "124 of 126 originals" in card(twins={"pictures": 126, "agree": 124, "max_dp": 0.2})
+    assert "small twins" not in card()
+    shipped = {"source_size": 224, "agree": 124, "total": 126, "max_dp": 0.2, "mean_dp": 0.01}
+    twins = {"as_shipped": shipped, "source_size_switched": {**shipped, "source_size": None, "agree": 120}}
+    text = card(twins=twins)
+    assert "| originals first reduced to 224 px (as shipped) | 124 of 126 | 0.2 | 0.01 |" in text
+    assert "| originals as they are | 120 of 126 | 0.2 | 0.01 |" in text
+
+
+def test_another_source_comes_before_the_data_s_own_test_split() -> None:
+    labels = ("covid", "normal")
+    evaluation = Evaluation(labels, Share(9, 12), ((2, 1), (2, 7)), (), (("x.png", "blank"),))
+    text = card(other_sources=[{"data": "elsewhere", "precision": "int8", **evaluation.to_json()}])
+    other, own = text.index("## Another source: the int8 artifact on elsewhere"), text.index("## Figures: ")
+    assert other < own
+    assert "| accuracy, all classes | 75.0% |" in text[other:own]
+    assert "1 pictures were rejected" in text[other:own]

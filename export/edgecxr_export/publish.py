@@ -1,0 +1,54 @@
+"""A bundle's files on disk, all of them or none: written beside, synced, checked as a device would, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgecxr import bundle as bundles
+from edgecxr.bundle import Bundle
+from edgecxr.errors import GateError, UsageError
+from edgecxr.verify import verify
+
+
+def publish(output: Path, contents: Mapping[str, bytes], overwrite: bool) -> Bundle:
+    """Write the bundle beside its place, check it as a device would, and move it there in one step."""
+    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
+    former = output.with_name(f"{output.name}.former-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that had this number and was killed
+    try:
+        for file, content in contents.items():
+            path = partial / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as opened:
+                opened.write(content)
+                opened.flush()
+                os.fsync(opened.fileno())
+        for folder in (partial, *(entry for entry in partial.iterdir() if entry.is_dir())):
+            _sync(folder)
+        check = verify(bundles.load(partial), device="cpu")
+        if not check.passed:
+            raise GateError("the finished bundle doesn't give its own golden answers on this machine")
+        # A folder can't be replaced by a rename, so a former bundle steps aside for a moment.
+        if os.path.lexists(output):
+            if not overwrite:
+                raise UsageError(f"the output exists; give --overwrite to replace it: {output}")
+            output.rename(former)
+        partial.rename(output)
+        _sync(output.parent)
+    finally:
+        if former.exists() and not output.exists():
+            former.rename(output)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+    return bundles.load(output)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

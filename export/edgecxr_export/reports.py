@@ -1,0 +1,81 @@
+"""What the bundle tells about its making: reports as JSON, and the provenance in its manifest."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import onnx
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+
+from edgecxr.dataset import Dataset
+from edgecxr.train.fit import versions
+from edgecxr.train.run import HISTORY, Run
+from edgecxr_export import quantize
+
+
+def quantization_report(dataset: Dataset, rows: Sequence[int]) -> dict[str, Any]:
+    chosen = [dataset.examples[row] for row in rows]
+    groups = Counter((example.label, example.origin) for example in chosen)
+    return {
+        "schema": 1,
+        "settings": asdict(quantize.Settings()),
+        "pictures": len(chosen),
+        "added": ["all 0", "all 255"],
+        "groups": [{"label": label, "origin": origin, "pictures": n} for (label, origin), n in sorted(groups.items())],
+        "files": [example.file for example in chosen],
+    }
+
+
+def training_report(run: Run) -> dict[str, Any]:
+    description = json.loads(json.dumps(run.description))
+    description["data"].pop("folder", None)  # a path of the machine that trained is nobody else's business
+    history: list[dict[str, str]] = []
+    if (run.folder / HISTORY).is_file():
+        with (run.folder / HISTORY).open(newline="", encoding="utf-8") as file:
+            history = list(csv.DictReader(file))
+    return {
+        "schema": 1,
+        "run": description,
+        "history": [{column: float(value) for column, value in row.items()} for row in history],
+    }
+
+
+def provenance(run: Run, notes: Sequence[str]) -> dict[str, Any]:
+    described = run.description
+    return {
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run": {
+            "created_utc": described.get("created_utc"),
+            "recipe": described["recipe"]["name"],
+            "seed": described["seed"],
+            "backbone_weights": described["backbone_weights"],
+            "data_fingerprint": described["data"]["fingerprint"],
+            "weights_sha256": hashlib.sha256(run.weights.read_bytes()).hexdigest(),
+            "versions": described.get("versions", {}),
+        },
+        "versions": {
+            **versions(),
+            "tensorflow": tf.__version__,
+            "onnx": onnx.__version__,
+            "tf2onnx": tf2onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+        "notes": list(notes),
+    }
+
+
+def to_bytes(data: object) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def identity(content: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
