@@ -1,6 +1,24 @@
 """`edgecxr` and `python -m edgecxr`."""
 
-from edgecxr.cli import main
+import signal
+import sys
+from types import FrameType
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # Before anything slow is imported: Ctrl-C where nothing is in hand yet (or in training, which has nothing to
+    # drain) ends with the shell's code and no traceback. An ignored signal, as under nohup, stays ignored.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+    from edgecxr.cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

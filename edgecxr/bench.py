@@ -28,7 +28,9 @@ from edgecxr.errors import PictureRejected, UnavailableError, UsageError
 SCHEMA = 1
 ROUNDS = 5
 WARM_UP = 5  # calls before the first counted one: lazy allocation, first touch, clocks
-MIN_SAMPLES = 20  # a case; below this a p99 says nothing and even a median little
+MIN_SAMPLES = 20  # calls of a case, of one picture or batch each
+# Fewest samples for a percentile to be given: below, a p99 is the largest value by another name.
+LEAST = {50: 5, 90: 20, 99: 100}
 MAX_PICTURES = 200  # of the folder that was given, evenly chosen
 
 
@@ -70,8 +72,13 @@ class Case:
 def sample_files(paths: Sequence[Path]) -> tuple[Path, ...]:
     """At most MAX_PICTURES of the pictures found under `paths`, evenly chosen."""
     found = images.find(paths).paths
-    step = max(1, len(found) // MAX_PICTURES)
-    return found[::step][:MAX_PICTURES]
+    return tuple(found[place] for place in spread(len(found), MAX_PICTURES))
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` places out of `count`, at even distances."""
+    wanted = min(count, wanted)
+    return [i * count // wanted for i in range(wanted)]
 
 
 def golden_files(bundle: Bundle, folder: Path) -> tuple[Path, ...]:
@@ -100,35 +107,37 @@ def bench(
 
     Raises UsageError where the files hold no picture that can be scored, UnavailableError where nothing can run.
     """
-    inputs = _inputs(bundle, files)
+    usable, inputs = _usable(bundle, files)
     cases = []
     for artifact, chosen in _artifacts(bundle, device, precision):
-        cases += _cases(bundle, artifact, chosen, files, inputs, batch_sizes)
+        cases += _cases(bundle, artifact, chosen, usable, inputs, batch_sizes)
     samples, rates = _measure(cases, seconds, advance)
     results = [_result(*row).__dict__ for row in zip(cases, samples, rates, strict=True)]
     return {
         "schema": SCHEMA,
         "kind": "quick",  # not a measurement by MLPerf's rules
         "bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.digest},
-        "pictures": len(files),
+        "pictures": len(usable),
+        "left_out": len(files) - len(usable),  # files that would be rejected, faster than any picture is scored
         "rounds": ROUNDS,
         "machine": machine.fingerprint(),
         "results": results,
     }
 
 
-def _inputs(bundle: Bundle, files: Sequence[Path]) -> npt.NDArray[np.uint8]:
-    """Up to 64 network inputs, uint8 (N, H, W, 1): the model is timed on real pictures too."""
-    ready = []
-    for file in files[:64]:
+def _usable(bundle: Bundle, files: Sequence[Path]) -> tuple[list[Path], npt.NDArray[np.uint8]]:
+    """The files that can be scored, and up to 64 of their network inputs, uint8 (N, H, W, 1), evenly chosen."""
+    usable, ready = [], []
+    for file in files:
         try:
             picture = images.decode(images.read(file), bundle.preprocessing)
             ready.append(images.prepare(picture, bundle.preprocessing))
         except PictureRejected:
             continue
+        usable.append(file)
     if not ready:
         raise UsageError("none of the pictures can be scored, there is nothing to measure")
-    return np.stack(ready)[..., None]
+    return usable, np.stack([ready[place] for place in spread(len(ready), 64)])[..., None]
 
 
 def _artifacts(bundle: Bundle, device: str, precision: str) -> list[tuple[Artifact, str]]:
@@ -244,9 +253,11 @@ def _measure(
 
 
 def _result(case: Case, latencies: Sequence[float], rates: Sequence[float]) -> Result:
-    percentiles: list[float | None] = [None] * 3
-    if case.identity["what"] != "folder":
-        percentiles = [1e3 * float(q) for q in np.percentile(latencies, [50, 90, 99])]
+    is_latency = case.identity["what"] != "folder"
+    percentiles = [
+        1e3 * float(np.percentile(latencies, q)) if is_latency and len(latencies) >= least else None
+        for q, least in LEAST.items()
+    ]
     return Result(
         **case.identity,
         samples=len(latencies),

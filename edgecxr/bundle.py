@@ -45,6 +45,7 @@ MAX_FILE_BYTES = 1 << 30  # an artifact of this classifier is 84 MB at most; thi
 MAX_LABELS = 1000
 
 LABEL = re.compile(r"[\w][\w .+-]{0,63}")  # becomes a column name and stands on terminals
+_FILE = re.compile(r"[A-Za-z0-9_./+-]{1,200}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -124,7 +125,8 @@ class Bundle:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(f"the golden vectors can't be read ({error}): {self.path}") from None
         for row in expected:
-            if row.logits.ndim != 2 or row.logits.shape[1] != len(self.labels) or not row.tolerance > 0:
+            fits = row.logits.ndim == 2 and row.logits.shape[1] == len(self.labels) and np.isfinite(row.logits).all()
+            if not fits or not 0 < row.tolerance < math.inf:
                 raise BundleError(f"the golden vectors of {row.artifact} don't fit the bundle: {self.path}")
         return expected
 
@@ -163,7 +165,12 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Bundle:
     digest = manifest_digest(manifest)
     if manifest.get("digest") != digest:
         raise BundleError(f"the bundle is damaged or was changed: {MANIFEST} doesn't have its own digest: {folder}")
+    if not isinstance(manifest["labels"], list):
+        raise BundleError(f"the labels are no list: {folder}")
     labels = tuple(manifest["labels"])
+    for key in ("name", "version"):
+        if not isinstance(manifest[key], str) or not LABEL.fullmatch(manifest[key]):
+            raise BundleError(f"the {key} isn't a plain one of at most 64 characters: {folder}")
     if not 2 <= len(labels) <= MAX_LABELS or len(set(labels)) != len(labels):
         raise BundleError(f"expected 2 to {MAX_LABELS} labels, all different, got {len(labels)}: {folder}")
     if not all(isinstance(label, str) and LABEL.fullmatch(label) for label in labels):
@@ -205,7 +212,7 @@ def _artifact(row: Mapping[str, Any]) -> Artifact:
 
 
 def _plain(file: object) -> bool:
-    if not isinstance(file, str) or "\\" in file or "\0" in file or ":" in file:
+    if not isinstance(file, str) or not _FILE.fullmatch(file):
         return False
     parts = PurePosixPath(file).parts
     return bool(parts) and not file.startswith("/") and ".." not in parts and "/".join(parts) == file

@@ -68,6 +68,8 @@ class Classifier:
 
     def stream(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
         """Score files as they are read, one Prediction each, in the order of `paths`, in bounded memory."""
+        if isinstance(paths, (str, bytes, os.PathLike)):
+            raise UsageError("expected several paths, got one; Classifier.predict takes one")
         return pipeline.stream(self._session, (Path(path) for path in paths))
 
     def evidence(self, picture: str | os.PathLike[str] | bytes | npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

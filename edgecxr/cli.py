@@ -1,6 +1,7 @@
 """The command line: parse, call, print, exit code; no logic."""
 
 # Parameters of a typer command stay out of `from __future__ import annotations`: it reads them at run time.
+import io
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -47,17 +48,15 @@ QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print results 
 
 def main() -> None:
     """Entry point: turns errors into one sentence and their exit code."""
-    # Ctrl-C where nothing is in hand yet (or in training, which has nothing to drain): no traceback, the shell's code.
-    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or pipe of another encoding gets a substitute for what it can't show, and not a crash.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="edgecxr")
     except EdgecxrError as error:
         _complain(str(error))
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of stdout went away; whatever else is flushed at exit goes nowhere instead of complaining.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if os.environ.get("EDGECXR_TRACEBACK"):
             raise
@@ -76,8 +75,8 @@ def _consoles() -> tuple["Console", "Console"]:
     from rich.console import Console
 
     # Without a terminal rich assumes 80 columns and folds every path.
-    width = None if sys.stdout.isatty() else 200
-    return Console(highlight=False, width=width), Console(stderr=True, highlight=False)
+    out, err = (None if stream.isatty() else 200 for stream in (sys.stdout, sys.stderr))
+    return Console(highlight=False, width=out), Console(stderr=True, highlight=False, width=err)
 
 
 def _print_json(data: object) -> None:
@@ -136,10 +135,13 @@ def infer(
         load(model), device=device, precision=precision, workers=workers, threads=threads, batch_size=batch_size
     )
     out, err = _consoles()
-    chosen = found.paths[:limit]
+    # The output of an earlier run may lie among the pictures; it is no input of this one.
+    own = None if output is None or str(output) == "-" else output.resolve()
+    chosen = [p for p in found.paths if own is None or p.name != own.name or p.resolve() != own][:limit]
     statuses: Counter[str] = Counter()
     labels: Counter[str] = Counter()
-    shown: list[records.Prediction] = []
+    shown: list[records.Prediction] = []  # the first ones
+    rejected: list[records.Prediction] = []  # and the first that were rejected after them
     stopped = _StopOnSignal()
     begin = time.perf_counter()
     bar = terminal.progress(err, "scoring")
@@ -149,12 +151,17 @@ def infer(
         task = bar.add_task("", total=len(chosen))
         with writer or _Nowhere() as sink:
             for prediction in pipeline.stream(session, chosen, lambda: stopped.signal is not None):
-                sink.write(prediction)
+                try:
+                    sink.write(prediction)
+                except BrokenPipeError:
+                    _reader_left()
                 statuses[prediction.status] += 1
                 if prediction.label is not None:
                     labels[prediction.label] += 1
-                if len(shown) < terminal.MAX_ROWS or (prediction.label is None and len(shown) < 2 * terminal.MAX_ROWS):
+                if len(shown) < terminal.MAX_ROWS:
                     shown.append(prediction)
+                elif prediction.label is None and len(rejected) < terminal.MAX_ROWS:
+                    rejected.append(prediction)
                 bar.advance(task)
                 if fail_fast and prediction.status == "rejected":
                     break
@@ -173,22 +180,29 @@ def infer(
     if as_json:
         _print_json(summary)
     elif output is None:
-        out.print(terminal.predictions_table(shown, session.bundle.labels, sum(statuses.values())))
+        out.print(terminal.predictions_table([*shown, *rejected], session.bundle.labels, sum(statuses.values())))
     if not quiet:
         err.print(terminal.run_summary(summary), markup=False)
-        _say_rejected(err, shown, output)
+        if output is not None:  # else they stand in the table
+            _say_rejected(err, [p for p in [*shown, *rejected] if p.status == "rejected"], statuses["rejected"])
     if stopped.signal is not None:
         raise typer.Exit(128 + stopped.signal)
     raise typer.Exit(1 if statuses["rejected"] else 0)
 
 
-def _say_rejected(err: "Console", shown: list[Any], output: Path | None) -> None:
+def _say_rejected(err: "Console", rejected: list[Any], total: int) -> None:
     from edgecxr.terminal import printable
 
-    if output is None:
-        return  # they stand in the table
-    for prediction in [p for p in shown if p.status == "rejected"][:10]:
+    for prediction in rejected[:10]:
         err.print(printable(f"rejected: {prediction.path}: {prediction.error_message}"))
+    if total > 10:
+        err.print(f"and {total - 10} more rejected; each has its record")
+
+
+def _reader_left() -> NoReturn:
+    """Whoever read stdout is gone: what is still to be flushed goes nowhere, and the exit code is the shell's."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(128 + signal.SIGPIPE)
 
 
 class _Nowhere:
@@ -360,21 +374,23 @@ def evaluate(
     from edgecxr import pipeline, terminal
     from edgecxr.bundle import load
     from edgecxr.dataset import read_dataset
+    from edgecxr.evaluate import default_split, select
     from edgecxr.evaluate import evaluate as run
-    from edgecxr.evaluate import select
 
     _check_report(output, overwrite)
     conditions = cli_lab.conditions(where)
     opened = load(None if str(bundle) == "-" else bundle)
     dataset = read_dataset(data).where(conditions)
-    examples = select(dataset, opened.labels, split, ignore_label or [])
+    chosen = split or default_split(dataset)
+    examples = select(dataset, opened.labels, chosen, ignore_label or [])
     session = pipeline.open_session(opened, device=device, precision=precision, workers=workers, threads=threads)
     out, err = _consoles()
     bar = terminal.progress(err, "scoring")
     with bar:
         task = bar.add_task("", total=len(examples))
         result = run(session, examples, lambda _: bar.advance(task))
-    report = {"data": data.name, "split": split, **result.to_json(), **session.provenance.__dict__}
+    asked = {"data": data.resolve().name, "split": chosen, "where": conditions, "ignored_labels": ignore_label or []}
+    report = {**asked, **result.to_json(), **session.provenance.__dict__}
     _write_report(output, report)
     if as_json:
         _print_json(report)
@@ -394,12 +410,16 @@ app.command()(cli_lab.export)
 def _check_report(path: Path | None, overwrite: bool) -> None:
     if path is None:
         return
-    if path.suffix.lower() != ".json" or not path.parent.is_dir():
+    if path.suffix.lower() != ".json" or path.is_dir() or not path.parent.is_dir():
         raise UsageError(f"the report goes to a .json file in a folder that exists, got: {path}")
     if path.exists() and not overwrite:
         raise UsageError(f"the output exists; give --overwrite to replace it: {path}")
 
 
 def _write_report(path: Path | None, report: object) -> None:
-    if path is not None:
+    if path is None:
+        return
+    try:
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the report can't be written ({error.strerror}): {path}") from None

@@ -99,7 +99,7 @@ def _lab(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise UnavailableError(
-            f"this needs the extra {extra!r}; run: pip install 'edgecxr[{extra}]' ({error})"
+            f"this needs the extra {extra!r}; run: pip install 'edgecxr[cpu,{extra}]' ({error})"
         ) from None
 
 

@@ -71,10 +71,14 @@ def read_dataset(folder: Path) -> Dataset:
 
 def _from_manifest(folder: Path, manifest: Path) -> list[Example]:
     try:
-        with manifest.open(newline="", encoding="utf-8") as opened:
+        with manifest.open(newline="", encoding="utf-8-sig") as opened:
             rows = list(csv.DictReader(opened))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"the manifest can't be read ({type(error).__name__}): {manifest}") from None
+    if rows and not {"file", "label"} <= set(rows[0]):
+        raise DataError(
+            f"the manifest needs the columns file and label, it has {', '.join(map(str, rows[0]))}: {manifest}"
+        )
     examples = []
     seen = set()
     for line, row in enumerate(rows, start=2):
@@ -104,6 +108,9 @@ def _from_folders(folder: Path) -> list[Example]:
                 continue
             file = path.relative_to(folder).as_posix()
             examples.append(Example(path, file, label_folder.name, None, file, {}))
+    found = {example.label.lower() for example in examples}
+    if found and found <= {*SPLITS, "val", "valid", "validation"}:
+        raise DataError(f"the folders are splits and not classes, write a manifest.csv with a split column: {folder}")
     return examples
 
 

@@ -75,12 +75,16 @@ def wilson_interval(hits: int, total: int, z: float = 1.959964) -> tuple[float, 
     return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
 
 
-def select(dataset: Dataset, labels: Sequence[str], split: str | None, ignored: Sequence[str]) -> tuple[Example, ...]:
-    """The examples to evaluate on: those of `split` (None: test where there are splits, else all), less `ignored`.
+def default_split(dataset: Dataset) -> str:
+    """`test` where there are splits, else `all`."""
+    return "test" if dataset.split("test") else "all"
+
+
+def select(dataset: Dataset, labels: Sequence[str], split: str, ignored: Sequence[str]) -> tuple[Example, ...]:
+    """The examples to evaluate on: those of `split` (or all), less those whose label is `ignored`.
 
     Raises DataError for a label that the bundle doesn't know, since such a picture could only be counted as wrong.
     """
-    split = split or ("test" if dataset.split("test") else "all")
     chosen = [e for e in (dataset.examples if split == "all" else dataset.split(split)) if e.label not in ignored]
     unknown = sorted({example.label for example in chosen} - set(labels))
     if unknown:

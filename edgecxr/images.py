@@ -35,10 +35,13 @@ SKIPPED_NAMES = frozenset({"manifest.csv", "SHA256SUMS", ".DS_Store", "Thumbs.db
 DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, EOFError,
     MemoryError, RuntimeError, AssertionError, ZeroDivisionError, NotImplementedError, struct.error, zlib.error,
+    Warning,  # where warnings are errors
 )  # fmt: skip
 
 # Ours is the lower limit, and it rejects; Pillow's warning would only repeat it on stderr.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Its other warnings quote the picture's metadata.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Found:
-    """Files to score, in order, and how many well-known companions were passed over."""
+    """Files to score, in order, and how many entries were passed over: well-known companions, links to folders."""
 
     paths: tuple[Path, ...]
     skipped: int
@@ -72,7 +75,7 @@ def find(paths: Iterable[Path], *, recursive: bool = True) -> Found:
     for path in paths:
         if path.is_dir():
             for file in _walk(path, recursive):
-                if file.name in SKIPPED_NAMES:
+                if file is None or file.name in SKIPPED_NAMES:
                     skipped += 1
                 else:
                     files.append(file)
@@ -85,7 +88,8 @@ def find(paths: Iterable[Path], *, recursive: bool = True) -> Found:
     return Found(tuple(files), skipped)
 
 
-def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
+def _walk(folder: Path, recursive: bool) -> Iterator[Path | None]:
+    """Files under `folder`, sorted; None for each link to a folder."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -94,8 +98,8 @@ def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
         if entry.is_dir(follow_symlinks=False):
             if recursive:
                 yield from _walk(Path(entry.path), recursive)
-        elif not (entry.is_symlink() and entry.is_dir()):
-            yield Path(entry.path)
+        else:
+            yield None if entry.is_symlink() and entry.is_dir() else Path(entry.path)
 
 
 def read(path: Path) -> bytes:
@@ -103,13 +107,16 @@ def read(path: Path) -> bytes:
     try:
         # O_NONBLOCK: opening a FIFO that nobody writes to would otherwise wait for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise PictureRejected("not_a_file", "not a regular file")
             if status.st_size > MAX_BYTES:
                 raise PictureRejected("too_large", f"the file is larger than {MAX_BYTES >> 20} MiB")
-            data = file.read(MAX_BYTES + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "invalid name"
         raise PictureRejected("unreadable", f"the file can't be read: {reason}") from None
@@ -124,9 +131,12 @@ def decode(data: bytes, contract: Contract) -> Picture:
     """Decode the bytes of a JPEG, PNG, TIFF or BMP into a grey picture, or raise PictureRejected.
 
     Colour becomes luma, a palette is looked up, transparency is dropped, an EXIF orientation is applied, TIFF's
-    white-is-zero is inverted. 16-bit samples are kept. Several frames, CMYK, floating point and 32-bit samples are
-    rejected: none has one obvious reading as a film.
+    white-is-zero is inverted. Grey samples of up to 16 bits are kept. Several frames, CMYK, floating point, 32-bit
+    samples and colour or transparency of more than 8 bits are rejected: none has one obvious reading as a film, and
+    Pillow would keep the high byte of the last, which leaves a 12-bit film nearly black.
     """
+    if not data:
+        raise PictureRejected("empty", "the file is empty")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning, where warnings are errors
@@ -140,29 +150,41 @@ def decode(data: bytes, contract: Contract) -> Picture:
         if min(width, height) < MIN_SIDE:
             raise PictureRejected("too_small", f"smaller than {MIN_SIDE} px: {width} x {height}")
         try:
-            pixels, declared = _grey(image, contract)
+            pixels, declared = _grey(image, contract, _sample_bits(image, data))
         except DECODER_ERRORS:
             raise PictureRejected("corrupt", "the picture is damaged or truncated") from None
     return Picture(pixels, width, height, bit_depth(pixels, declared))
 
 
-def _grey(image: Image.Image, contract: Contract) -> tuple[Grey, int | None]:
-    """Decoded grey pixels (H, W) and the declared bits per sample, if the file declares any beyond its container."""
-    if getattr(image, "n_frames", 1) > 1:
-        raise PictureRejected("several_frames", "the file holds more than one picture")
-    inverted, declared = False, None
+def _sample_bits(image: Image.Image, data: bytes) -> int:
+    """Bits per sample that the file's header gives (for TIFF and PNG; 8 for the others, which have no more)."""
     if image.format == "TIFF":
-        tags = getattr(image, "tag_v2", {})
-        samples = tags.get(258, (16,))
-        declared = samples[0] if isinstance(samples, tuple) and samples[0] < 16 else None
-        inverted = tags.get(262) == 0 and image.mode.startswith("I;16")  # Pillow inverts 8-bit pictures itself
+        bits = image.tag_v2.get(258, 1)  # type: ignore[attr-defined]  # BitsPerSample, of a TiffImageFile
+        return int(max(bits)) if isinstance(bits, tuple) else int(bits)
+    if image.format == "PNG":
+        return data[24]  # of IHDR, which the standard puts first
+    return 8
+
+
+def _grey(image: Image.Image, contract: Contract, sample_bits: int) -> tuple[Grey, int | None]:
+    """Decoded grey pixels (H, W) and the declared bits per sample, if the file declares any beyond its container."""
+    # Not n_frames, which follows a TIFF's chain of directories to its end, however long somebody made it.
+    if getattr(image, "is_animated", False):
+        raise PictureRejected("several_frames", "the file holds more than one picture")
+    if sample_bits > 8 and not image.mode.startswith("I;16"):
+        raise PictureRejected("unsupported_samples", f"{sample_bits}-bit samples that aren't plain grey")
+    declared = sample_bits if 8 < sample_bits < 16 else None
+    # Pillow inverts 8-bit pictures itself.
+    inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
     if contract.decode_size is not None and image.format == "JPEG":
         image.draft("L", contract.decode_size)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         samples16 = np.asarray(image).astype(np.uint16)
         if inverted:
-            samples16 = ((1 << (declared or 16)) - 1) - samples16
+            # About the depth that the samples show: white is zero, so their peak is near black.
+            declared = bit_depth(samples16, declared)
+            samples16 = ((1 << declared) - 1) - samples16
         return samples16, declared
     if image.mode in ("1", "L", "LA", "La"):
         return np.asarray(image.convert("L")), None

@@ -37,7 +37,10 @@ BATCH_SIZE = {"cpu": 1, "cuda": 32}  # on a CPU a batch only moves the working s
 
 @dataclass(frozen=True)
 class Plan:
-    """How the work is spread: `workers` threads that each take a batch and run it with `threads` of the engine's."""
+    """How the work is spread. `workers` take a batch each; they share one engine, whose pool has `threads`.
+
+    A worker that runs the network is itself one thread of the pool, so at most workers + threads - 1 are busy.
+    """
 
     workers: int
     threads: int
@@ -73,9 +76,9 @@ def make_plan(
         if value is not None and not 1 <= value <= 4096:
             raise UsageError(f"{name} must be between 1 and 4096, got {value}")
     if workers is None:
-        workers = max(1, cpus // (threads or 1)) if device == "cpu" else min(8, cpus)
+        workers = max(1, cpus - (threads or 1) + 1) if device == "cpu" else min(8, cpus)
     if threads is None:
-        threads = max(1, cpus // workers) if device == "cpu" else 1
+        threads = max(1, cpus - workers + 1) if device == "cpu" else 1
     return Plan(workers, threads, batch_size or BATCH_SIZE[device])
 
 

@@ -63,7 +63,7 @@ def predictions_table(predictions: Sequence[Prediction], labels: Sequence[str], 
         shares = [f"{prediction.probabilities[label]:.3f}" if prediction.probabilities else "" for label in labels]
         table.add_row(printable(prediction.path or ""), answer, *shares)
     if total > len(predictions):
-        table.caption = f"the first {len(predictions)} of {total}; -o FILE writes all"
+        table.caption = f"{len(predictions)} of {total} shown, -o FILE writes all"
         table.caption_justify = "left"
     return table
 
@@ -72,12 +72,12 @@ def run_summary(summary: dict[str, Any]) -> str:
     """The closing lines of `infer`."""
     statuses = ", ".join(f"{count} {status}" for status, count in summary["statuses"].items())
     answers = ", ".join(f"{label} {count}" for label, count in summary["labels"].items())
-    left_out = f" ({summary['skipped']} companion files passed over)" if summary["skipped"] else ""
+    left_out = f" ({summary['skipped']} passed over)" if summary["skipped"] else ""
     return (
         f"{summary['records']} pictures in {summary['seconds']:.1f} s, {summary['pictures_per_second']:.1f}/s: "
         f"{statuses or 'none'}{left_out}{'; ' + answers if answers else ''}\n"
         f"{summary['model']} {summary['precision']}, {summary['engine']} {summary['provider']}, "
-        f"{summary['workers']} workers x {summary['threads']} threads, batches of {summary['batch_size']}"
+        f"{summary['workers']} workers, {summary['threads']} engine threads, batches of {summary['batch_size']}"
     )
 
 
@@ -108,9 +108,9 @@ def bundle_table(bundle: Bundle) -> Table:
     table.add_column(overflow="fold")
     contract = bundle.preprocessing
     reduced = f", first reduced to {contract.source_size} px" if contract.source_size else ""
-    rows = {
+    rows: dict[str, str | Text] = {
         "model": f"{bundle.name} {bundle.version}",
-        "path": str(bundle.path),
+        "path": printable(str(bundle.path)),
         "sha256": bundle.digest,
         "labels": ", ".join(bundle.labels),
         "input": f"grey uint8, {contract.width} x {contract.height} px{reduced}",
@@ -135,7 +135,7 @@ def diagnosis_table(diagnosis: Diagnosis) -> Table:
     table.add_row("", f"{found['cpu']}, {found['cpus_usable']} CPUs usable{memory} ({features})")
     table.add_row("", f"{found['system']}, Python {found['python']}")
     for gpu in found["gpus"]:
-        table.add_row("", gpu)
+        table.add_row("", printable(gpu))
     for finding in diagnosis.findings:
         mark, style = _MARKS[finding.level]
         table.add_row(Text(mark, style=style), Text(finding.what))
@@ -155,7 +155,8 @@ def bench_table(report: dict[str, Any]) -> Table:
     )
     for column in ("artifact", "device", "what"):
         table.add_column(column)
-    for column in ("batch", "workers x threads", "p50 ms", "p90", "p99", "pictures/s", "slowest–fastest round"):
+    columns = ("batch", "workers x threads", "calls", "p50 ms", "p90", "p99", "pictures/s", "slowest–fastest round")
+    for column in columns:
         table.add_column(column, justify="right")
     for row in report["results"]:
         table.add_row(
@@ -164,6 +165,7 @@ def bench_table(report: dict[str, Any]) -> Table:
             row["what"],
             str(row["batch_size"]),
             f"{row['workers']} x {row['threads']}",
+            str(row["samples"]),
             *("" if row[p] is None else f"{row[p]:.1f}" for p in ("p50_ms", "p90_ms", "p99_ms")),
             f"{row['throughput']:.1f}",
             f"{row['throughput_low']:.1f}–{row['throughput_high']:.1f}",

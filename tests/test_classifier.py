@@ -72,6 +72,12 @@ def test_stream_takes_paths_as_they_come(classifier: Classifier, picture: Callab
     assert [p.path for p in classifier.stream(str(path) for path in paths)] == [str(path) for path in paths]
 
 
+def test_one_path_is_no_stream_and_no_bytes_are_no_picture(classifier: Classifier) -> None:
+    with pytest.raises(UsageError, match="several paths"):
+        classifier.stream("ab")
+    assert classifier.predict(b"").error_code == "empty"
+
+
 def test_evidence_sums_to_the_logits_less_the_bias(classifier: Classifier, picture: Callable[..., Path]) -> None:
     path = picture()
     evidence = classifier.evidence(path)

@@ -153,6 +153,57 @@ def test_names_cannot_steer_the_terminal(
     assert os.fsencode(names[1]).endswith(b"latin\xe9.png")
 
 
+def test_the_output_among_the_pictures_is_no_input(
+    edgecxr: Run, tiny_bundle: Path, picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    target = picture("in/a.png").parent / "out.jsonl"
+    for _ in range(2):
+        result = edgecxr("infer", tmp_path / "in", "-m", tiny_bundle, "-o", target, "--overwrite")
+        assert result.returncode == 0, result.stderr
+        assert len(records(target)) == 1
+
+
+def test_a_bundle_that_does_not_fit_costs_no_earlier_output(
+    edgecxr: Run, picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, target, path = tmp_path / "t.edgecxr", tmp_path / "out.jsonl", picture()
+    tiny.write_bundle(folder, labels=["a", "b", "c", "d"])
+    target.write_text("precious\n")
+    line = one_sentence(edgecxr("infer", path, "-m", folder, "-o", target, "--overwrite"), 3)
+    assert "doesn't fit the bundle" in line
+    assert target.read_text() == "precious\n"
+
+
+def test_a_reader_that_leaves_is_no_error_of_a_picture(
+    tiny_bundle: Path, picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = picture("in/0.png")
+    for i in range(1, 400):
+        (path.parent / f"{i:04}.png").symlink_to(path)
+    command = (
+        f"{sys.executable} -m edgecxr infer {path.parent} -m {tiny_bundle} -o - | head -n 1; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.splitlines()[-1] == "141"
+    assert "Traceback" not in done.stderr
+
+
+def test_an_encoding_that_lacks_a_sign_is_no_crash(edgecxr: Run, tiny_bundle: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for command in (["verify", tiny_bundle], ["doctor"], ["info", tiny_bundle]):
+        assert edgecxr(*command, env=environment).returncode == 0
+
+
+def test_a_bench_measures_only_what_is_scored(
+    edgecxr: Run, tiny_bundle: Path, picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    for i in range(3):
+        picture(f"in/{i}.png", seed=i)
+        (tmp_path / "in" / f"{i}.txt").write_text("no picture")
+    report = json.loads(edgecxr("bench", tmp_path / "in", "-m", tiny_bundle, "--seconds", 1, "--json").stdout)
+    assert (report["pictures"], report["left_out"]) == (3, 3)
+
+
 def test_verify_says_whether_this_device_still_answers_right(edgecxr: Run, tiny_bundle: Path, tmp_path: Path) -> None:
     result = edgecxr("verify", tiny_bundle)
     assert result.returncode == 0, result.stderr
@@ -181,8 +232,10 @@ def test_bench_reports_every_artifact(edgecxr: Run, tiny_bundle: Path, tmp_path:
     }
     assert report["machine"]["cpu"]
     for row in report["results"]:
-        if row["p50_ms"] is not None:
-            assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
+        given = [row[p] for p in ("p50_ms", "p90_ms", "p99_ms") if row[p] is not None]
+        assert given == sorted(given)
+        assert (len(given) == 0) == (row["what"] == "folder")
+        assert (row["p99_ms"] is None) == (row["what"] == "folder" or row["samples"] < 100)
         assert 0 < row["throughput_low"] <= row["throughput"] <= row["throughput_high"]
 
 

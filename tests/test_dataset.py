@@ -59,6 +59,20 @@ def test_a_garbled_manifest_is_one_sentence(tmp_path: Path, rows: str, words: st
         read_dataset(manifest(tmp_path, rows))
 
 
+def test_a_manifest_saved_by_a_spreadsheet_is_read_and_a_lacking_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_bytes(b"\xef\xbb\xbffile,label\r\na.png,covid\r\n")
+    assert read_dataset(tmp_path).labels == ("covid",)
+    with pytest.raises(DataError, match="needs the columns file and label"):
+        read_dataset(manifest(tmp_path, "a.png,covid\n", header="path,label\n"))
+
+
+def test_folders_of_splits_are_not_taken_for_classes(picture: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("train/covid/a.png", "test/normal/b.png"):
+        picture(name)
+    with pytest.raises(DataError, match="splits and not classes"):
+        read_dataset(tmp_path)
+
+
 def test_splits_are_made_by_group_stratified_and_repeatable(tmp_path: Path) -> None:
     rows = "".join(
         f"{label}{g}-{i}.png,{label},,{label}-g{g},o\n"

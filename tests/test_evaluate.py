@@ -6,7 +6,7 @@ import pytest
 
 from edgecxr.dataset import Dataset, Example
 from edgecxr.errors import DataError
-from edgecxr.evaluate import compare, select, wilson_interval
+from edgecxr.evaluate import compare, default_split, select, wilson_interval
 from test_records import prediction
 
 LABELS = ("covid", "normal", "viral_pneumonia")
@@ -53,10 +53,12 @@ def test_confusion_sensitivity_specificity_and_origins_by_hand() -> None:
 def test_the_test_split_is_the_default_where_there_is_one() -> None:
     examples = tuple(example(i, "covid", split=s) for i, s in enumerate(("train", "dev", "test", "test")))
     data = Dataset(Path(), ("covid",), examples)
-    assert [e.file for e in select(data, LABELS, None, ())] == ["2.png", "3.png"]
+    assert default_split(data) == "test"
+    assert [e.file for e in select(data, LABELS, "test", ())] == ["2.png", "3.png"]
     assert len(select(data, LABELS, "all", ())) == 4
     unsplit = Dataset(Path(), ("covid",), tuple(example(i, "covid") for i in range(3)))
-    assert len(select(unsplit, LABELS, None, ())) == 3
+    assert default_split(unsplit) == "all"
+    assert len(select(unsplit, LABELS, "all", ())) == 3
     with pytest.raises(DataError, match="no labelled picture"):
         select(unsplit, LABELS, "dev", ())
 
@@ -64,5 +66,5 @@ def test_the_test_split_is_the_default_where_there_is_one() -> None:
 def test_an_unknown_label_is_refused_or_left_out_by_name() -> None:
     data = Dataset(Path(), ("covid", "pneumonia"), (example(0, "covid"), example(1, "pneumonia")))
     with pytest.raises(DataError, match="doesn't know the label pneumonia"):
-        select(data, LABELS, None, ())
-    assert [e.label for e in select(data, LABELS, None, ["pneumonia"])] == ["covid"]
+        select(data, LABELS, "all", ())
+    assert [e.label for e in select(data, LABELS, "all", ["pneumonia"])] == ["covid"]

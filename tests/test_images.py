@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,67 @@ def test_white_is_zero_is_inverted(bits: int, full: int, white_is_zero: bool) ->
         tiff(full - grey if white_is_zero else grey, white_is_zero=white_is_zero, bits=bits), CONTRACT
     )
     assert np.array_equal(picture.pixels, grey)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_white_is_zero_of_fewer_bits_is_inverted_about_its_own_depth(bits: int) -> None:
+    grey = noisy((80, 100)).astype(np.uint16) << (bits - 8)
+    grey[0, 0] = 0  # so that the depth shows in the inverted samples, as in a film with a black border
+    picture = images.decode(tiff((1 << bits) - 1 - grey, white_is_zero=True, bits=16), CONTRACT)
+    assert picture.bits == bits
+    assert np.array_equal(picture.pixels, grey)
+
+
+def png(samples: np.ndarray, colour_type: int) -> bytes:
+    """A 16-bit PNG by hand; samples (H, W, C) uint16. Colour types: 2 is RGB, 4 grey with alpha, 6 RGBA."""
+    height, width, _ = samples.shape
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colour_of_sixteen_bits_is_rejected_and_not_cut_to_its_high_byte(colour_type: int, channels: int) -> None:
+    film = np.dstack([noisy((80, 100)).astype(np.uint16) << 4] * channels)  # 12 bits: the high byte is nearly black
+    assert rejection(png(film, colour_type)) == "unsupported_samples"
+
+
+def test_a_long_chain_of_directories_costs_nothing() -> None:
+    first = tiff(noisy((80, 100)), white_is_zero=False, bits=8)
+    count = 20_000
+    links = b""
+    for index in range(count):
+        place = len(first) + index * 6
+        links += struct.pack("<HI", 0, place + 6 if index + 1 < count else 0)
+    begin = time.perf_counter()
+    assert rejection(first[:-4] + struct.pack("<I", len(first)) + links) == "several_frames"
+    assert time.perf_counter() - begin < 1
+
+
+def test_reading_folders_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    for _ in range(20):
+        with pytest.raises(PictureRejected):
+            images.read(tmp_path)
+    after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    assert after == before
+
+
+def test_a_decoders_warning_is_no_exit_even_where_warnings_are_errors() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 300
+    data = encode(Image.fromarray(noisy((80, 100))), "JPEG", exif=exif.tobytes()[:40])
+    picture_or_reason = None
+    try:
+        picture_or_reason = images.decode(data, CONTRACT)
+    except PictureRejected as rejected:
+        picture_or_reason = rejected.code
+    assert picture_or_reason is not None  # pytest makes errors of warnings here
 
 
 def test_colour_becomes_luma_and_transparency_is_dropped() -> None:
@@ -159,8 +221,9 @@ def test_find_follows_file_symlinks_and_not_folder_symlinks(tmp_path: Path, pict
     (tmp_path / "link.png").symlink_to(target)
     (tmp_path / "there" / "loop").symlink_to(tmp_path)
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere")
-    names = [p.name for p in images.find([tmp_path]).paths]
-    assert names == ["dangling.png", "link.png", "a.png"]
+    found = images.find([tmp_path])
+    assert [p.name for p in found.paths] == ["dangling.png", "link.png", "a.png"]
+    assert found.skipped == 1  # a link to a folder is passed over, and counted
     assert images.read(tmp_path / "link.png") == target.read_bytes()
     with pytest.raises(PictureRejected):
         images.read(tmp_path / "dangling.png")

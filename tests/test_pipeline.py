@@ -123,7 +123,7 @@ def test_a_picture_whose_logits_are_not_finite_is_rejected(
     [
         ("cpu", 2, {}, (2, 1, 1)),
         ("cpu", 1, {}, (1, 1, 1)),
-        ("cpu", 8, {"threads": 4}, (2, 4, 1)),
+        ("cpu", 8, {"threads": 4}, (5, 4, 1)),
         ("cpu", 2, {"threads": 4}, (1, 4, 1)),
         ("cpu", 8, {"workers": 1}, (1, 8, 1)),
         ("cpu", 4, {"workers": 3, "threads": 2, "batch_size": 8}, (3, 2, 8)),

@@ -34,7 +34,7 @@ def test_a_right_device_passes(tiny_bundle: Path) -> None:
     assert result.files == 6
 
 
-@pytest.mark.parametrize("size", [0.01, float("nan")])
+@pytest.mark.parametrize("size", [0.01, -0.01])
 def test_an_answer_outside_its_tolerance_fails(tmp_path: Path, size: float) -> None:
     folder = tiny.write_bundle(tmp_path / "t.edgecxr")
     rows = json.loads((folder / "golden/expected.json").read_text())
@@ -43,6 +43,15 @@ def test_an_answer_outside_its_tolerance_fails(tmp_path: Path, size: float) -> N
     result = verify(load(folder))
     assert not result.passed
     assert [check.passed for check in result.golden] == [True, False]
+
+
+@pytest.mark.parametrize("tolerance", ["Infinity", "NaN", "0", "-1"])
+def test_a_tolerance_that_allows_anything_is_refused(tmp_path: Path, tolerance: str) -> None:
+    folder = tiny.write_bundle(tmp_path / "t.edgecxr")
+    text = (folder / "golden/expected.json").read_text().replace('"tolerance": 0.001', f'"tolerance": {tolerance}')
+    rewrite(folder, "golden/expected.json", text.encode())
+    with pytest.raises(BundleError, match="don't fit"):
+        verify(load(folder))
 
 
 def test_answers_missing_or_too_few_are_refused(tmp_path: Path) -> None:

@@ -63,6 +63,10 @@ class OnnxRuntimeEngine:
         self._session = session
         self._input = session.get_inputs()[0].name
         self.provider, self.device, self.threads = provider, device, threads
+        self.input_shape = tuple(session.get_inputs()[0].shape[1:])  # (H, W, 1)
+        self.classes = session.get_outputs()[0].shape[-1]
+        if session.get_inputs()[0].type != "tensor(uint8)":
+            raise BundleError(f"the artifact's input must be uint8, got {session.get_inputs()[0].type}")
         names = [output.name for output in session.get_outputs()]
         if names != ["logits", "evidence"]:
             raise BundleError(f"the artifact's outputs must be logits and evidence, got {', '.join(names)[:200]}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgecxr.bundle import Artifact, Bundle
 from edgecxr.engines import Engine, ort
-from edgecxr.errors import UnavailableError
+from edgecxr.errors import BundleError, UnavailableError
 
 DEVICES = ("auto", *ort.PROVIDERS)
 ENGINES = ("auto", ort.NAME)
@@ -53,4 +53,12 @@ def choose_artifact(bundle: Bundle, device: str, precision: str) -> Artifact:
 
 def open_engine(bundle: Bundle, artifact: Artifact, device: str, threads: int) -> Engine:
     """Read and check the artifact's bytes and load those very bytes."""
-    return ort.OnnxRuntimeEngine(bundle.read(artifact.file), device, artifact.precision, threads)
+    engine = ort.OnnxRuntimeEngine(bundle.read(artifact.file), device, artifact.precision, threads)
+    contract = bundle.preprocessing
+    expected = ((contract.height, contract.width, 1), len(bundle.labels))
+    if (engine.input_shape, engine.classes) != expected:
+        raise BundleError(
+            f"{artifact.file} doesn't fit the bundle: expected inputs {expected[0]} and {expected[1]} classes, got "
+            f"{engine.input_shape} and {engine.classes}"
+        )
+    return engine

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgecxr.bench import spread
 from edgecxr.engines import Engine
 from edgecxr.errors import GateError, UsageError
 from edgecxr.postprocess import probabilities
@@ -62,12 +63,6 @@ def run_logits(
         parts.append(engine.run(pictures[chosen][..., None]))
         advance(min(start + BATCH, len(rows)))
     return np.concatenate(parts)
-
-
-def spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` places out of `count`, at even distances."""
-    wanted = min(count, wanted)
-    return [i * count // wanted for i in range(wanted)]
 
 
 def evidence_residual(

@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 import edgecxr
 from edgecxr import bundle as bundles
+from edgecxr.bench import spread
 from edgecxr.bundle import Bundle
 from edgecxr.dataset import Dataset, read_dataset, with_splits
 from edgecxr.engines.ort import OnnxRuntimeEngine
@@ -275,7 +276,7 @@ def _artifact(
         raise GateError(str(error)) from None
     rows = data.rows("dev")
     logits = _scored(engine, data, rows, f"{precision} on dev", console)
-    sample = data.pictures[np.asarray(rows)[parity.spread(len(rows), parity.EVIDENCE_PICTURES)]][..., None]
+    sample = data.pictures[np.asarray(rows)[spread(len(rows), parity.EVIDENCE_PICTURES)]][..., None]
     residual = parity.evidence_residual(engine, sample, bias)
     found = parity.compare(precision, engine, "dev", dev, logits, calibration.temperature, residual, len(sample))
     console.print(
