@@ -9,14 +9,14 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 import edgecxr
-from edgecxr import cli_lab
+from edgecxr import cli_lab, outputs
 from edgecxr.errors import EdgecxrError, UsageError
+from edgecxr.signals import StopOnSignal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,7 +142,7 @@ def infer(
     labels: Counter[str] = Counter()
     shown: list[records.Prediction] = []  # the first ones
     rejected: list[records.Prediction] = []  # and the first that were rejected after them
-    stopped = _StopOnSignal()
+    stopped = StopOnSignal()
     begin = time.perf_counter()
     bar = terminal.progress(err, "scoring")
     writer = None if output is None else records.open_writer(output, session.bundle.labels, overwrite=overwrite)
@@ -216,23 +216,6 @@ class _Nowhere:
 
     def __exit__(self, *_: object) -> None:
         pass
-
-
-class _StopOnSignal:
-    """While entered, SIGINT and SIGTERM are remembered; the run finishes the batches in hand and ends."""
-
-    signal: int | None = None
-
-    def __enter__(self) -> "_StopOnSignal":
-        self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 @app.command()
@@ -326,7 +309,8 @@ def bench(
     from edgecxr.bench import golden_files, sample_files
     from edgecxr.bundle import load
 
-    _check_report(output, overwrite)
+    if output is not None:
+        outputs.check_output(output, outputs.REPORT_SUFFIXES, overwrite=overwrite)
     opened = load(model)
     out, err = _consoles()
     bar = terminal.progress(err, "measuring")
@@ -342,7 +326,8 @@ def bench(
             seconds=seconds,
             advance=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    _write_report(output, report)
+    if output is not None:
+        outputs.write_report(output, report)
     if as_json:
         _print_json(report)
     else:
@@ -377,7 +362,8 @@ def evaluate(
     from edgecxr.evaluate import default_split, select
     from edgecxr.evaluate import evaluate as run
 
-    _check_report(output, overwrite)
+    if output is not None:
+        outputs.check_output(output, outputs.REPORT_SUFFIXES, overwrite=overwrite)
     conditions = cli_lab.conditions(where)
     opened = load(None if str(bundle) == "-" else bundle)
     dataset = read_dataset(data).where(conditions)
@@ -391,7 +377,8 @@ def evaluate(
         result = run(session, examples, lambda _: bar.advance(task))
     asked = {"data": data.resolve().name, "split": chosen, "where": conditions, "ignored_labels": ignore_label or []}
     report = {**asked, **result.to_json(), **session.provenance.__dict__}
-    _write_report(output, report)
+    if output is not None:
+        outputs.write_report(output, report)
     if as_json:
         _print_json(report)
     else:
@@ -405,21 +392,3 @@ def evaluate(
 
 app.command()(cli_lab.train)
 app.command()(cli_lab.export)
-
-
-def _check_report(path: Path | None, overwrite: bool) -> None:
-    if path is None:
-        return
-    if path.suffix.lower() != ".json" or path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"the report goes to a .json file in a folder that exists, got: {path}")
-    if path.exists() and not overwrite:
-        raise UsageError(f"the output exists; give --overwrite to replace it: {path}")
-
-
-def _write_report(path: Path | None, report: object) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"the report can't be written ({error.strerror}): {path}") from None

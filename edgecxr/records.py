@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TextIO
 
+from edgecxr import outputs
 from edgecxr.errors import UsageError
 
 SCHEMA = 1
@@ -162,14 +163,8 @@ _KINDS: dict[str, type[JsonLines] | type[Csv]] = {".jsonl": JsonLines, ".ndjson"
 
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise UsageError where `path` can't be written, before a model is loaded for it."""
-    if str(path) == "-":
-        return
-    if path.suffix.lower() not in _KINDS:
-        raise UsageError(f"an output file ends in {', '.join(_KINDS)} (or is - for JSON lines on stdout), got: {path}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"the output can't be written there, no such folder or not a file: {path}")
-    if path.exists() and not overwrite:
-        raise UsageError(f"the output exists; give --overwrite to replace it: {path}")
+    if str(path) != "-":  # JSON lines on stdout
+        outputs.check_output(path, _KINDS, overwrite=overwrite)
 
 
 def open_writer(path: Path, labels: Sequence[str], *, overwrite: bool) -> Writer:

@@ -10,8 +10,9 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
-    TaskProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -35,14 +36,21 @@ def printable(text: str) -> Text:
     return Text(safe, overflow="fold")
 
 
+class _Rate(ProgressColumn):
+    """Pictures (or steps) a second, as seen lately."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.1f}/s")
+
+
 def progress(console: Console, what: str) -> Progress:
-    """A transient progress bar with rate of completion and time left; silent where stderr is no terminal."""
+    """A transient progress bar with the rate and the time left; silent where stderr is no terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
-        TaskProgressColumn(show_speed=True),
+        _Rate(),
         TimeRemainingColumn(),
         console=console,
         transient=True,

@@ -1,0 +1,21 @@
+"""Being told to stop: remember it, finish what is in hand, then leave with the shell's exit code."""
+
+import signal
+from types import FrameType
+
+
+class StopOnSignal:
+    """While entered, SIGINT and SIGTERM are remembered; the run finishes the batches in hand and ends."""
+
+    signal: int | None = None
+
+    def __enter__(self) -> "StopOnSignal":
+        self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
