@@ -41,7 +41,7 @@ ModelOption = Annotated[
 DeviceOption = Annotated[Device, typer.Option(help="A device asked for by name is used or the run fails.")]
 EngineOption = Annotated[Engine, typer.Option(help="Inference engine.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the artifact.")]
-ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the engine in each worker.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the engine's pool, which the workers share.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 
