@@ -57,7 +57,7 @@ def compare(bundle: Bundle, originals: list[Path], twins: list[Path]) -> dict[st
     shares = [np.array([list(p.probabilities.values()) for p in side]) for side in answers]
     change = np.abs(shares[0] - shares[1]).max(axis=1)
     agree = [a.label == b.label for a, b in zip(*answers, strict=True)]
-    inputs = [[network_input(path, bundle) for path in paths] for paths in (originals, twins)]
+    inputs = [[images.network_input(path, bundle.preprocessing) for path in paths] for paths in (originals, twins)]
     detail = [fine_detail(a) / fine_detail(b) for a, b in zip(*inputs, strict=True)]
     return {
         "source_size": bundle.preprocessing.source_size,
@@ -74,11 +74,6 @@ def compare(bundle: Bundle, originals: list[Path], twins: list[Path]) -> dict[st
         ),
         "fine_detail_ratio": float(np.median(detail)),
     }
-
-
-def network_input(path: Path, bundle: Bundle) -> np.ndarray:
-    picture = images.decode(images.read(path), bundle.preprocessing)
-    return images.prepare(picture, bundle.preprocessing)
 
 
 def fine_detail(image: np.ndarray) -> float:

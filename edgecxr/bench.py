@@ -130,8 +130,7 @@ def _usable(bundle: Bundle, files: Sequence[Path]) -> tuple[list[Path], npt.NDAr
     usable, ready = [], []
     for file in files:
         try:
-            picture = images.decode(images.read(file), bundle.preprocessing)
-            ready.append(images.prepare(picture, bundle.preprocessing))
+            ready.append(images.network_input(file, bundle.preprocessing))
         except PictureRejected:
             continue
         usable.append(file)

@@ -199,3 +199,8 @@ def prepare(picture: Picture, contract: Contract) -> np.ndarray:
     if float(image.std()) < MIN_CONTRAST:
         raise PictureRejected("blank", "the picture is blank")
     return image
+
+
+def network_input(path: Path, contract: Contract) -> np.ndarray:
+    """Read, decode and prepare one file: uint8 (contract.height, contract.width); raises PictureRejected."""
+    return prepare(decode(read(path), contract), contract)

@@ -95,7 +95,7 @@ def load(
 
 def _prepare(example: Example, contract: Contract) -> npt.NDArray[np.uint8]:
     try:
-        return images.prepare(images.decode(images.read(example.path), contract), contract)
+        return images.network_input(example.path, contract)
     except PictureRejected as rejected:
         raise DataError(f"a labelled picture can't be used ({rejected.message}): {example.path}") from None
 
