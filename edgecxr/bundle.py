@@ -20,7 +20,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -63,6 +63,19 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold on a class's calibrated probability, with what it gave on the split on which it was fitted."""
+
+    label: str
+    target_sensitivity: float  # what was asked for
+    threshold: float  # a picture is called positive where p(label) >= threshold
+    sensitivity: float
+    specificity: float
+    split: str
+    pictures: int
+
+
+@dataclass(frozen=True)
 class Expected:
     """What an artifact answers to the golden inputs on an engine."""
 
@@ -86,6 +99,7 @@ class Bundle:
     artifacts: tuple[Artifact, ...]
     files: Mapping[str, tuple[str, int]]  # every file but the manifest: (sha256, bytes)
     manifest: Mapping[str, Any]
+    operating_points: tuple[OperatingPoint, ...] = ()
 
     def read(self, file: str) -> bytes:
         """The bytes of a listed file, read once and hashed; raises BundleError where they aren't the listed ones."""
@@ -200,6 +214,7 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Bundle:
         artifacts=artifacts,
         files=files,
         manifest=manifest,
+        operating_points=tuple(_operating_point(row, labels) for row in manifest.get("operating_points", [])),
     )
 
 
@@ -209,6 +224,19 @@ def _artifact(row: Mapping[str, Any]) -> Artifact:
         raise BundleError(f"this version doesn't know an artifact of {row['format']} {row['precision']}")
     details = {key: value for key, value in row.items() if key not in named}
     return Artifact(**{key: row[key] for key in named}, details=details)
+
+
+def _operating_point(row: Mapping[str, Any], labels: tuple[str, ...]) -> OperatingPoint:
+    point = OperatingPoint(**{name.name: row[name.name] for name in fields(OperatingPoint)})
+    shares = (point.target_sensitivity, point.threshold, point.sensitivity, point.specificity)
+    # Written so that a NaN fails.
+    if not all(type(share) in (int, float) and 0 <= share <= 1 for share in shares):
+        raise BundleError(f"an operating point's threshold and figures must lie in 0 to 1, got {shares}")
+    if point.label not in labels or not isinstance(point.split, str) or not LABEL.fullmatch(point.split):
+        raise BundleError("an operating point must name one of the labels and a split")
+    if type(point.pictures) is not int or point.pictures < 1:
+        raise BundleError(f"an operating point must say on how many pictures it was fitted, got {point.pictures!r}")
+    return point
 
 
 def _plain(file: object) -> bool:

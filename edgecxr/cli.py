@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 import edgecxr
-from edgecxr import cli_lab, outputs
+from edgecxr import cli_eval, cli_lab, outputs
 from edgecxr.errors import EdgecxrError, UsageError
 from edgecxr.signals import StopOnSignal
 
@@ -336,59 +336,6 @@ def bench(
             err.print(f"measured on the bundle's {len(files)} golden inputs; give PATH for pictures of your own")
 
 
-@app.command(name="eval")
-def evaluate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle; - is the embedded one.")],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
-    split: Annotated[
-        Literal["train", "dev", "test", "all"] | None,
-        typer.Option(help="Default: test where there are splits, else all."),
-    ] = None,
-    where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
-    ignore_label: Annotated[list[str] | None, typer.Option(help="Leave out a label; may be repeated.")] = None,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = "auto",
-    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Batches in hand at a time.")] = None,
-    threads: ThreadsOption = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the report to a .json file.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Compare a bundle's answers on this device with labels: accuracy, sensitivity, confusion, by origin."""
-    from edgecxr import pipeline, terminal
-    from edgecxr.bundle import load
-    from edgecxr.dataset import read_dataset
-    from edgecxr.evaluate import default_split, select
-    from edgecxr.evaluate import evaluate as run
-
-    if output is not None:
-        outputs.check_output(output, outputs.REPORT_SUFFIXES, overwrite=overwrite)
-    conditions = cli_lab.conditions(where)
-    opened = load(None if str(bundle) == "-" else bundle)
-    dataset = read_dataset(data).where(conditions)
-    chosen = split or default_split(dataset)
-    examples = select(dataset, opened.labels, chosen, ignore_label or [])
-    session = pipeline.open_session(opened, device=device, precision=precision, workers=workers, threads=threads)
-    out, err = _consoles()
-    bar = terminal.progress(err, "scoring")
-    with bar:
-        task = bar.add_task("", total=len(examples))
-        result = run(session, examples, lambda _: bar.advance(task))
-    asked = {"data": data.resolve().name, "split": chosen, "where": conditions, "ignored_labels": ignore_label or []}
-    report = {**asked, **result.to_json(), **session.provenance.__dict__}
-    if output is not None:
-        outputs.write_report(output, report)
-    if as_json:
-        _print_json(report)
-    else:
-        for table in terminal.evaluation_tables(result):
-            out.print(table)
-            out.print()
-        for file, reason in result.rejected:
-            err.print(terminal.printable(f"rejected: {file}: {reason}"))
-    raise typer.Exit(1 if result.rejected else 0)
-
-
+app.command(name="eval")(cli_eval.evaluate)
 app.command()(cli_lab.train)
 app.command()(cli_lab.export)

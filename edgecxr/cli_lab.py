@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,27 +25,61 @@ def train(
     input_size: Annotated[int | None, typer.Option(min=71, max=1024, help="Side of the network's input, px.")] = None,
     seed: Annotated[int, typer.Option(help="Decides weights, shuffling, augmentation and splits.")] = 0,
     where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, max=20, help="Cross-validate: a RUN a fold, and folds.json over all of them.")
+    ] = None,
+    hold_out_origin: Annotated[
+        str | None, typer.Option(metavar="ORIGIN", help="Leave one source out: test on it, learn from the others.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "gpu"], typer.Option(help="A GPU asked for by name is used or the run fails.")
+    ] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished RUN of the same call.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,
     workers: Annotated[int, typer.Option("-j", "--workers", min=1, help="Threads that augment.")] = 1,
 ) -> None:
-    """Fit a classifier: weights, curves, and logits on dev and test, in RUN (extra: train)."""
+    """Fit a classifier: weights, curves, and logits on dev and test, in RUN (extra: train).
+
+    A checkpoint is kept after each epoch and when Ctrl-C or SIGTERM stops the run; --resume goes on from it.
+    """
+    if folds is not None and hold_out_origin is not None:
+        raise UsageError("--folds and --hold-out-origin are two ways to choose the test pictures; give one of them")
     recipes: Any = import_module("edgecxr.train.recipes")
     chosen = recipes.recipe(recipe)
     if input_size is not None:
         chosen = replace(chosen, input_size=input_size)
     if epochs is not None:
         chosen = replace(chosen, stages=(*chosen.stages[:-1], replace(chosen.stages[-1], epochs=epochs)))
-    _lab("edgecxr.train.fit", "train").fit(
-        data,
-        output,
-        chosen,
-        backbone_weights=backbone_weights,
-        seed=seed,
-        where=conditions(where),
-        cache=cache,
-        workers=workers,
-        console=Console(stderr=True, highlight=False),
-    )
+    _choose_backend(device)
+    console = Console(stderr=True, highlight=False)
+    options: dict[str, Any] = {
+        "backbone_weights": backbone_weights,
+        "seed": seed,
+        "where": conditions(where),
+        "device": device,
+        "resume": resume,
+        "cache": cache,
+        "workers": workers,
+        "console": console,
+    }
+    if folds is None:
+        fit = _lab("edgecxr.train.fit", "train").fit
+        fit(data, output, chosen, hold_out_origin=hold_out_origin, **options)
+    else:
+        report = _lab("edgecxr.train.crossval", "train").cross_validate(data, output, chosen, folds, **options)
+        share = report["accuracy"]
+        low, high = share["interval95"]
+        console.print(f"accuracy over {folds} folds: {share['value']:.1%} ({low:.1%}–{high:.1%}); runs in {output}")
+
+
+def _choose_backend(device: str) -> None:
+    """What Keras must be told before it is imported."""
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    # The extra train-gpu brings JAX and no TensorFlow, which Keras would look for first.
+    if "KERAS_BACKEND" not in os.environ and not find_spec("tensorflow") and find_spec("jax"):
+        os.environ["KERAS_BACKEND"] = "jax"
 
 
 def export(

@@ -118,34 +118,92 @@ def with_splits(dataset: Dataset, seed: int) -> Dataset:
     """The same data with every example in a split: the manifest's, or one made by group and stratified by label.
 
     Groups are ordered by a hash of (seed, group), so that adding a picture moves no other one across a border by more
-    than the borders themselves move. Raises DataError where only some examples have a split, or a group is divided.
+    than the borders themselves move. Raises DataError where only some examples have a split, a group is divided, or a
+    split has no picture of a class.
     """
     given = {example.split is not None for example in dataset.examples}
     if given == {True, False}:
         raise DataError("some pictures of the manifest have a split and some don't")
     if given == {False}:
         dataset = replace(dataset, examples=tuple(_assigned(dataset.examples, seed)))
+    _check_splits(dataset, SPLITS)
+    return dataset
+
+
+def without_origin(dataset: Dataset, origin: str, seed: int) -> Dataset:
+    """Splits for leave-one-source-out: everything of `origin` is the test split, the others are learnt from.
+
+    The others keep the splits that the manifest gives; their test pictures are left out, so that they stay unseen.
+    A group with a picture of `origin` is left out of the others. Raises DataError for an unknown origin, and where a
+    class would vanish from what is learnt from.
+    """
+    origins = sorted({example.origin for example in dataset.examples if example.origin})
+    if origin not in origins:
+        raise DataError(
+            f"--hold-out-origin expects one of {'; '.join(origins) or 'none, there are none'}, got {origin!r}"
+        )
+    held_out = [replace(example, split="test") for example in dataset.examples if example.origin == origin]
+    groups = {example.group for example in held_out}
+    others = replace(dataset, examples=tuple(e for e in dataset.examples if e.group not in groups))
+    vanished = [label for label in dataset.labels if label not in {example.label for example in others.examples}]
+    if vanished:
+        raise DataError(f"without the origin {origin!r} no picture of {', '.join(vanished)} is left to learn from")
+    kept = [example for example in with_splits(others, seed).examples if example.split != "test"]
+    held = replace(dataset, examples=tuple(sorted([*kept, *held_out], key=lambda example: example.file)))
+    _check_splits(held, ("train", "dev"))
+    return held
+
+
+def folds(dataset: Dataset, count: int, seed: int) -> list[Dataset]:
+    """`count` copies of the data for cross-validation: in each, another part of each class is the test split.
+
+    Every picture is a test picture exactly once, whatever splits the manifest gives; a fifth of the rest (by group and
+    class) is the dev split. Raises DataError where a class has fewer groups than folds.
+    """
+    by_label = _groups_by_label(dataset.examples, seed)
+    for label, groups in by_label.items():
+        if len(groups) < max(count, 3):
+            raise DataError(f"{count} folds need {max(count, 3)} groups of each class, {label} has only {len(groups)}")
+    fold_of = {group: place % count for groups in by_label.values() for place, group in enumerate(groups)}
+    made = []
+    for fold in range(count):
+        split_of: dict[str, str] = {}
+        for groups in by_label.values():
+            rest = [group for group in groups if fold_of[group] != fold]
+            split_of |= {group: "dev" if place % 5 == 0 else "train" for place, group in enumerate(rest)}
+        examples = [replace(e, split=split_of.get(e.group, "test")) for e in dataset.examples]
+        made.append(replace(dataset, examples=tuple(examples)))
+        _check_splits(made[-1], SPLITS)
+    return made
+
+
+def _check_splits(dataset: Dataset, complete: Sequence[str]) -> None:
+    """Raise DataError where a group is divided, or one of the splits `complete` has no picture of a class."""
     splits_of: dict[str, set[str | None]] = defaultdict(set)
     for example in dataset.examples:
         splits_of[example.group].add(example.split)
     divided = sorted(group for group, splits in splits_of.items() if len(splits) > 1)
     if divided:
         raise DataError(f"{len(divided)} groups stand in more than one split, the first is {divided[0]!r}")
-    for split in SPLITS:
+    for split in complete:
         present = {example.label for example in dataset.split(split)}
         absent = [label for label in dataset.labels if label not in present]
         if absent:
             raise DataError(f"the {split} split has no picture of {', '.join(absent)}")
-    return dataset
 
 
-def _assigned(examples: Sequence[Example], seed: int) -> list[Example]:
+def _groups_by_label(examples: Sequence[Example], seed: int) -> dict[str, list[str]]:
+    """The groups of each label, in an order that depends on (seed, group) alone."""
     label_of = {example.group: example.label for example in examples}  # a group of two labels counts under its last
     by_label: dict[str, list[str]] = defaultdict(list)
     for group in sorted(label_of, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest()):
         by_label[label_of[group]].append(group)
+    return by_label
+
+
+def _assigned(examples: Sequence[Example], seed: int) -> list[Example]:
     split_of: dict[str, str] = {}
-    for groups in by_label.values():
+    for groups in _groups_by_label(examples, seed).values():
         # Every split gets a group where there are three of them; train gets what is left.
         dev = max(1, round(len(groups) * SHARES["dev"]))
         test = max(1, round(len(groups) * SHARES["test"]))

@@ -6,6 +6,9 @@
     ├── BundleError        3   a bundle is refused: a wrong hash, an unknown schema or preprocessing contract
     ├── UnavailableError   4   a device, an engine or an optional extra that isn't there
     ├── GateError          5   a quality gate failed: an artifact strays from its reference
+    │   └── DivergedError  5   a fit whose loss isn't finite
+    ├── StorageError      70   what has to be kept can't be written: a full disk
+    ├── Interrupted  130/143   stopped by Ctrl-C or SIGTERM with everything saved
     └── PictureRejected    -   one picture can't be scored; it becomes a `rejected` record and never ends a run
 
 Every message is one sentence that says what was expected and ends with what was received.
@@ -46,6 +49,22 @@ class GateError(EdgecxrError):
     """A quality gate failed."""
 
     exit_code = 5
+
+
+class DivergedError(GateError):
+    """A fit whose loss isn't finite any more."""
+
+
+class StorageError(EdgecxrError):
+    """What has to be kept can't be written, as on a full disk."""
+
+
+class Interrupted(EdgecxrError):  # noqa: N818  no error, and the shell's exit code
+    """Stopped by a signal, with everything saved that is needed to go on."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
 
 
 class PictureRejected(EdgecxrError):  # noqa: N818  the name of what happened, and of the status it leads to

@@ -77,7 +77,7 @@ def fingerprint() -> dict[str, Any]:
     """Hardware, system and library versions; nothing that names the machine or its owner."""
     return {
         "cpu": _cpu_model(),
-        "cpu_features": [feature for feature in CPU_FEATURES if feature in _cpu_flags()],
+        "cpu_features": [feature for feature in CPU_FEATURES if feature in cpu_flags()],
         "architecture": platform.machine(),
         "cpus_usable": cpus(),
         "cpus_online": os.cpu_count(),
@@ -124,7 +124,8 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cpu_flags() -> frozenset[str]:
+def cpu_flags() -> frozenset[str]:
+    """The processor's features by Linux's names (avx512_vnni, amx_bf16, …); empty where they can't be read."""
     for line in (_read("/proc/cpuinfo") or "").splitlines():
         if line.startswith(("flags", "Features")):
             return frozenset(line.split(":", 1)[1].split())

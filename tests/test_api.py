@@ -56,14 +56,14 @@ def test_no_module_of_the_lab_is_loaded_by_real_work(tiny_bundle: Path) -> None:
         f"classifier = edgecxr.Classifier({str(tiny_bundle)!r})\n"
         "import numpy; picture = numpy.random.default_rng(0).integers(0, 255, (80, 80)).astype('uint8')\n"
         "assert classifier.predict(picture).status == 'scored'\n"
-        "from edgecxr import bench, evaluate, verify, doctor, terminal, cli\n"
+        "from edgecxr import bench, verify, doctor, terminal, cli, cli_eval\n"
         "verify.verify(classifier.bundle); doctor.diagnose()\n"
         "print(sorted(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ast.literal_eval(done.stdout))
     assert "onnxruntime" in loaded
-    assert not {name.split(".")[0] for name in loaded} & (LAB | {"edgecxr_export", "matplotlib", "sklearn"})
+    assert not {name.split(".")[0] for name in loaded} & (LAB | {"edgecxr_export", "matplotlib", "sklearn", "jinja2"})
 
 
 def test_help_needs_neither_numpy_nor_an_engine() -> None:

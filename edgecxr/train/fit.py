@@ -7,8 +7,9 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,20 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 from rich.console import Console
-from rich.progress import Progress
 
 import edgecxr
-from edgecxr.dataset import Dataset, read_dataset, with_splits
+from edgecxr.dataset import Dataset, read_dataset, with_splits, without_origin
 from edgecxr.errors import UsageError
 from edgecxr.preprocess import Contract
+from edgecxr.terminal import progress
+from edgecxr.train import accelerator as accelerators
+from edgecxr.train import checkpoint, pictures, storage
 from edgecxr.train import model as models
-from edgecxr.train import pictures
+from edgecxr.train.accelerator import Accelerator
+from edgecxr.train.batches import predict
 from edgecxr.train.curves import draw_curves
-from edgecxr.train.recipes import Recipe, Stage
+from edgecxr.train.loop import Films, Surroundings, train
+from edgecxr.train.recipes import Recipe
 from edgecxr.train.run import (
     CURVES,
     DESCRIPTION,
@@ -35,11 +40,22 @@ from edgecxr.train.run import (
     SCHEMA,
     WEIGHTS,
     Logits,
+    write_history,
     write_json,
     write_logits,
 )
 
-EVALUATION_BATCH = 32
+
+@dataclass(frozen=True)
+class Call:
+    """What decides a fit, besides the hardware."""
+
+    data: Path
+    recipe: Recipe
+    backbone_weights: str = "imagenet"  # or none, or a path
+    seed: int = 0
+    where: Mapping[str, str] = field(default_factory=dict)  # manifest columns that pictures must have
+    hold_out_origin: str | None = None  # test on this origin alone, learn from the others
 
 
 def fit(
@@ -49,7 +65,10 @@ def fit(
     *,
     backbone_weights: str = "imagenet",
     seed: int = 0,
-    where: dict[str, str] | None = None,
+    where: Mapping[str, str] | None = None,
+    hold_out_origin: str | None = None,
+    device: str = "auto",
+    resume: bool = False,
     cache: Path | None = None,
     workers: int = 1,
     console: Console | None = None,
@@ -57,49 +76,107 @@ def fit(
     """Fit `recipe` on the train split of `data` and write a RUN to `folder`, which must be absent or empty.
 
     The dev split is watched, never learnt from; the test split's logits are computed once, after the last step, and
-    nothing here looks at them. Raises UsageError, DataError and UnavailableError.
+    nothing here looks at them. With `resume`, an unfinished run in `folder` goes on from its last checkpoint; on the
+    same processor and thread count it ends with the same bits as if it had never stopped.
+
+    Raises UsageError, DataError, UnavailableError, StorageError, DivergedError, and Interrupted after a signal.
     """
-    console = console or Console(stderr=True)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"the output folder exists and isn't empty: {folder}")
+    call = Call(data, recipe, backbone_weights, seed, where or {}, hold_out_origin)
     dataset = read_dataset(data)
-    dataset = with_splits(dataset.where(where) if where else dataset, seed)
+    dataset = dataset.where(call.where) if call.where else dataset
+    dataset = with_splits(dataset, seed) if hold_out_origin is None else without_origin(dataset, hold_out_origin, seed)
+    fit_dataset(call, dataset, folder, device=device, resume=resume, cache=cache, workers=workers, console=console)
+
+
+def fit_dataset(
+    call: Call,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    cache: Path | None = None,
+    workers: int = 1,
+    console: Console | None = None,
+    note: Mapping[str, Any] | None = None,
+) -> None:
+    """`fit` on a dataset whose splits are made; `note` goes into the run's description of its data."""
+    console = console or Console(stderr=True)
+    recipe = call.recipe
+    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
+    if (folder / DESCRIPTION).exists():
+        raise UsageError(f"the run is finished, there is nothing to resume: {folder}")
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
+    accelerator = accelerators.choose(device)
     contract = Contract(height=recipe.input_size, width=recipe.input_size)
     contract = replace(contract, source_size=pictures.source_size(dataset.split("train"), contract))
     data_fingerprint = pictures.fingerprint(dataset.examples)
-    inputs = _load(dataset, contract, cache or default_cache(), data_fingerprint, console)
-    _describe(console, dataset, contract, recipe)
+    backbone = _weights_identity(call.backbone_weights)
+    mixed = recipe.mixed_precision and accelerator.bfloat16
+    identity = {
+        "recipe": recipe.to_json(),
+        "labels": dataset.labels,
+        "seed": call.seed,
+        "data": data_fingerprint,
+        "backbone weights": backbone,
+        "preprocessing": contract.to_json(),
+        "bfloat16": mixed,
+        "backend": accelerator.backend,
+        "devices": len(accelerator.names),
+    }
+    start = checkpoint.load(folder) if resume else None
+    if start:
+        checkpoint.check_identity(start, identity)
+        console.print(f"going on after {start.epoch} epochs and {start.step} steps", highlight=False)
+    cache = cache or default_cache()
+    inputs = _load(dataset, contract, cache, data_fingerprint, console)
+    _describe(console, dataset, contract, recipe, f"{accelerator}{', bfloat16' if mixed else ''}")
 
-    keras.utils.set_random_seed(seed)
-    keras.config.set_dtype_policy("mixed_bfloat16" if recipe.mixed_precision else "float32")
-    try:
-        model = models.build(recipe, len(dataset.labels), backbone_weights)
-        folder.mkdir(parents=True, exist_ok=True)
-        counts = _run_stages(model, dataset, inputs, recipe, folder, seed, workers)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    model.save_weights(folder / WEIGHTS)
-    draw_curves(folder / HISTORY, folder / CURVES)
+    keras.utils.set_random_seed(call.seed)
+    with _arithmetic(mixed, accelerator):
+        model = models.build(recipe, len(dataset.labels), "none" if start else call.backbone_weights)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"the run's folder can't be made ({error.strerror}): {folder}") from None
+        around = Surroundings(
+            folder,
+            cache,
+            console,
+            workers=workers,
+            devices=len(accelerator.names),
+            backbone_identity=backbone.get("sha256", f"{backbone['source']}-{call.seed}"),
+            data_fingerprint=data_fingerprint,
+        )
+        counts, history = train(model, _films(dataset, inputs), recipe, call.seed, around, identity, start)
+        values = model.get_weights()
     console.print("logits of the float32 model on dev and test …")
-    by_split = evaluate(folder / WEIGHTS, dataset, inputs, recipe)
-    write_logits(folder, by_split)
-    write_json(
-        folder / DESCRIPTION,
-        {
+    # Rebuilt in float32: what every artifact is later compared with. It knows no optimizer, so the file stays small.
+    final = models.build(recipe, len(dataset.labels))
+    final.set_weights(values)
+    by_split = {split: _logits(final, dataset, inputs, split) for split in ("dev", "test")}
+    try:
+        final.save_weights(folder / WEIGHTS)
+        write_history(folder / HISTORY, history)
+        draw_curves(folder / HISTORY, folder / CURVES)
+        write_logits(folder, by_split)
+        about = {
             "schema": SCHEMA,
             "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
             "recipe": recipe.to_json(),
             "labels": list(dataset.labels),
             "preprocessing": contract.to_json(),
             "parameters": [{"total": total, "trainable": trainable} for total, trainable in counts],
-            "seed": seed,
-            "backbone_weights": _weights_identity(backbone_weights),
+            "seed": call.seed,
+            "backbone_weights": backbone,
             "data": {
-                "folder": str(data.resolve()),
+                "folder": str(call.data.resolve()),
                 "fingerprint": data_fingerprint,
-                "where": where or {},
+                "where": dict(call.where),
+                "hold_out_origin": call.hold_out_origin,
+                **(note or {}),
                 "splits": {
                     split: dict(Counter(e.label for e in dataset.split(split))) for split in ("train", "dev", "test")
                 },
@@ -107,11 +184,37 @@ def fit(
                 "origins": sorted({e.origin for e in dataset.examples if e.origin}),
             },
             "accuracy": {split: accuracy(part) for split, part in by_split.items()},
+            "training": {
+                "device": str(accelerator),
+                "bfloat16": mixed,
+                "seconds": round(sum(row["seconds"] for row in history), 1),
+            },
             "versions": versions(),
-        },
-    )
+        }
+        write_json(folder / DESCRIPTION, about)
+    except OSError as error:
+        raise storage.failed("the run", folder, error) from None
+    (folder / checkpoint.FILE).unlink(missing_ok=True)
     shares = ", ".join(f"{split} {accuracy(part):.1%} of {len(part.files)}" for split, part in by_split.items())
     console.print(f"accuracy: {shares}; run written to {folder}", highlight=False)
+
+
+@contextmanager
+def _arithmetic(mixed: bool, accelerator: Accelerator) -> Iterator[None]:
+    """Precision and devices of the training, put back afterwards."""
+    policy, distribution = keras.config.dtype_policy(), accelerators.share_batches(accelerator)
+    keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        keras.distribution.set_distribution(distribution)
+
+
+def _films(dataset: Dataset, inputs: npt.NDArray[np.uint8]) -> Films:
+    rows = {s: [i for i, e in enumerate(dataset.examples) if e.split == s] for s in ("train", "dev")}
+    classes = {s: [dataset.labels.index(dataset.examples[i].label) for i in rows[s]] for s in rows}
+    return Films(inputs, rows["train"], classes["train"], rows["dev"], classes["dev"], len(dataset.labels))
 
 
 def default_cache() -> Path:
@@ -123,19 +226,11 @@ def accuracy(part: Logits) -> float:
     return float((part.logits.argmax(axis=1) == part.classes).mean())
 
 
-def evaluate(weights: Path, dataset: Dataset, inputs: npt.NDArray[np.uint8], recipe: Recipe) -> dict[str, Logits]:
-    """Logits of the model rebuilt in float32, on dev and test: what every artifact is later compared with."""
-    model = models.build(recipe, len(dataset.labels))
-    model.load_weights(weights)
-    result = {}
-    for split in ("dev", "test"):
-        rows = [row for row, example in enumerate(dataset.examples) if example.split == split]
-        classes = [dataset.labels.index(dataset.examples[row].label) for row in rows]
-        batches = pictures.Batches(inputs, rows, classes, len(dataset.labels), EVALUATION_BATCH)
-        logits = model.predict(batches, verbose=0)
-        files = tuple(dataset.examples[row].file for row in rows)
-        result[split] = Logits(files, np.array(classes), np.asarray(logits, dtype=np.float32))
-    return result
+def _logits(model: Any, dataset: Dataset, inputs: npt.NDArray[np.uint8], split: str) -> Logits:
+    rows = [row for row, example in enumerate(dataset.examples) if example.split == split]
+    classes = [dataset.labels.index(dataset.examples[row].label) for row in rows]
+    files = tuple(dataset.examples[row].file for row in rows)
+    return Logits(files, np.array(classes), predict(model, inputs, rows))
 
 
 def versions() -> dict[str, str]:
@@ -158,96 +253,22 @@ def versions() -> dict[str, str]:
 def _load(
     dataset: Dataset, contract: Contract, cache: Path, data_fingerprint: str, console: Console
 ) -> npt.NDArray[np.uint8]:
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("decoding", total=len(dataset.examples))
+    bar = progress(console, "decoding")
+    with bar:
+        task = bar.add_task("", total=len(dataset.examples))
         return pictures.load(
-            dataset.examples, contract, cache, data_fingerprint, lambda done: progress.update(task, completed=done)
+            dataset.examples, contract, cache, data_fingerprint, lambda done: bar.update(task, completed=done)
         )
 
 
-def _describe(console: Console, dataset: Dataset, contract: Contract, recipe: Recipe) -> None:
+def _describe(console: Console, dataset: Dataset, contract: Contract, recipe: Recipe, where: str) -> None:
     for split in ("train", "dev", "test"):
         counts = Counter(example.label for example in dataset.split(split))
         console.print(
             f"{split:>5}: " + ", ".join(f"{label} {n}" for label, n in sorted(counts.items())), highlight=False
         )
     reduced = f", pictures first reduced to {contract.source_size} px" if contract.source_size else ""
-    console.print(f"recipe {recipe.name} at {contract.width} px{reduced}", highlight=False)
-
-
-def _run_stages(
-    model: Any,
-    dataset: Dataset,
-    inputs: npt.NDArray[np.uint8],
-    recipe: Recipe,
-    folder: Path,
-    seed: int,
-    workers: int,
-) -> list[tuple[int, int]]:
-    rows = {s: [i for i, e in enumerate(dataset.examples) if e.split == s] for s in ("train", "dev")}
-    classes = {s: [dataset.labels.index(dataset.examples[i].label) for i in rows[s]] for s in rows}
-    weights = _class_weights(classes["train"], len(dataset.labels)) if recipe.balance_classes else None
-    dev = pictures.Batches(inputs, rows["dev"], classes["dev"], len(dataset.labels), EVALUATION_BATCH)
-    counts = []
-    done = 0
-    for stage in recipe.stages:
-        models.freeze(model, stage.trainable_from)
-        counts.append(models.parameter_counts(model))
-        train = pictures.Batches(
-            inputs,
-            rows["train"],
-            classes["train"],
-            len(dataset.labels),
-            recipe.batch_size,
-            augmentation=recipe.augmentation,
-            class_weights=weights,
-            seed=seed,
-            first_epoch=done,
-            workers=workers,
-        )
-        model.compile(
-            optimizer=_optimizer(recipe, stage, steps=len(train) * stage.epochs),
-            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        )
-        model.fit(
-            train,
-            validation_data=dev,
-            initial_epoch=done,
-            epochs=done + stage.epochs,
-            verbose=1 if sys.stdout.isatty() else 2,  # Keras draws its bar on stdout
-            callbacks=[
-                keras.callbacks.CSVLogger(folder / HISTORY, append=done > 0),
-                keras.callbacks.ModelCheckpoint(folder / "checkpoint.weights.h5", save_weights_only=True),
-            ],
-        )
-        done += stage.epochs
-    (folder / "checkpoint.weights.h5").unlink(missing_ok=True)
-    return counts
-
-
-def _optimizer(recipe: Recipe, stage: Stage, steps: int) -> Any:
-    warmup = int(steps * stage.warmup)
-    rate: Any = stage.learning_rate
-    if stage.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0 if warmup else rate,
-            decay_steps=max(1, steps - warmup),
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    elif warmup:
-        boundaries = [warmup * i // 4 for i in range(1, 5)]
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [rate * i / 5 for i in range(1, 6)])
-    if recipe.weight_decay:
-        return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-    return keras.optimizers.Adam(rate)
-
-
-def _class_weights(classes: Sequence[int], class_count: int) -> npt.NDArray[np.float32]:
-    """Weights (K,) inverse to each class's share, whose mean over the pictures is 1."""
-    counts = np.bincount(classes, minlength=class_count)
-    return (len(classes) / (class_count * counts)).astype(np.float32)
+    console.print(f"recipe {recipe.name} at {contract.width} px{reduced}; on {where}", highlight=False)
 
 
 def _weights_identity(backbone_weights: str) -> dict[str, str]:

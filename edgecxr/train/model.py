@@ -81,6 +81,22 @@ def freeze(model: Any, trainable_from: str | None) -> None:
         raise UsageError(f"no layer of the backbone has a name that starts with {trainable_from!r}")
 
 
+def split(model: Any, recipe: Recipe) -> tuple[Any, Any]:
+    """(extractor, head) of a classifier: `head(extractor(image))` are its logits, and both share its layers.
+
+    The extractor ends where training noise begins: pooled features (N, 2048), or the feature map (N, h, w, 2048) for
+    a head that flattens. It is deterministic as long as the backbone is frozen.
+    """
+    first = model.get_layer("pool" if recipe.head == "pooled" else BACKBONE)
+    features = keras.ops.cast(first.output, "float32")
+    extractor = keras.Model(model.inputs, features, name="extractor")
+    entry = keras.Input(first.output.shape[1:], name="features")
+    tensor = entry
+    for layer in model.layers[model.layers.index(first) + 1 :]:
+        tensor = layer(tensor)
+    return extractor, keras.Model(entry, tensor, name="head")
+
+
 def parameter_counts(model: Any) -> tuple[int, int]:
     """(all, trainable) parameters."""
     return model.count_params(), sum(math.prod(v.shape) for v in model.trainable_variables)

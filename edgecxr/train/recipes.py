@@ -52,14 +52,20 @@ class Recipe:
     balance_classes: bool = False  # weigh each class by the inverse of its share
     weight_decay: float = 0.0  # decoupled, as in AdamW
     input_size: int = 299  # px, both sides; Xception's own
-    mixed_precision: bool = False  # bfloat16 arithmetic over float32 variables
+    mixed_precision: bool = False  # bfloat16 arithmetic over float32 variables, where the hardware has it
+    # Momentum of an exponential moving average of the weights, which is what is evaluated and kept; 0 is off.
+    weight_averaging: float = 0.0
+    # Stages with a frozen backbone run on features that are computed once for this many augmented views of each
+    # picture, which epochs take in turn; 0 computes every epoch afresh.
+    feature_views: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Recipe:
-        values = {f.name: data[f.name] for f in fields(cls)}
+        # A run of before a field was there did without it, which is what the field's default says.
+        values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         values["stages"] = tuple(Stage(**stage) for stage in data["stages"])
         values["augmentation"] = Augmentation(**data["augmentation"])
         return cls(**values)
@@ -83,6 +89,7 @@ class SeedRecipe(Recipe):
     )
     scale: float = 1 / 255  # not what Xception was trained with (x / 127.5 - 1), but what the tutorial does
     offset: float = 0.0
+    feature_views: int = 4  # the first four epochs see what they would have seen, the others see those views again
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,8 @@ class DefaultRecipe(Recipe):
     balance_classes: bool = True
     weight_decay: float = 1e-4
     mixed_precision: bool = True
+    weight_averaging: float = 0.99
+    feature_views: int = 1
 
 
 RECIPES: dict[str, type[SeedRecipe] | type[DefaultRecipe]] = {"seed": SeedRecipe, "default": DefaultRecipe}

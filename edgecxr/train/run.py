@@ -9,6 +9,7 @@ logits.npz            logits of the float32 model on dev and test, with file nam
 
 from __future__ import annotations
 
+import csv
 import json
 import zipfile
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ DESCRIPTION = "run.json"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 LOGITS = "logits.npz"
+FOLDS = "folds.json"  # of a cross-validation, beside its runs
 SCHEMA = 1
 
 
@@ -65,6 +67,13 @@ class Run:
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_logits(folder: Path, by_split: dict[str, Logits]) -> None:

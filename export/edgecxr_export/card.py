@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from edgecxr.evaluation.subsets import pair_title
+
 Report = Mapping[str, Any]
+
+INTERVAL = "95 % interval"
 
 
 def model_card(
@@ -37,7 +41,8 @@ def model_card(
         _accuracies(evaluation["models"]),
         _training_data(run, labels, notes),
         *(_figures(model, evaluation["temperature"]) for model in evaluation["models"] if model["in_full"]),
-        _probabilities(evaluation["temperature"]),
+        _probabilities(evaluation["temperature"], evaluation["models"]),
+        *_operating_points(evaluation["models"]),
         _artifacts(artifacts, parity, quantization),
         *([_twins(twins)] if twins else []),
         _limits(run, preprocessing),
@@ -87,8 +92,11 @@ def _training_data(run: Report, labels: Sequence[str], notes: Sequence[str]) -> 
 
 
 def _accuracies(models: Sequence[Report]) -> str:
-    rows = [[model["model"], model["split"], *_share(model["accuracy"])] for model in models]
-    header = ["", "split", "accuracy", "95 % interval (Wilson)", "pictures"]
+    rows = [
+        [model["model"], model["split"], *_figure(model["accuracy"]), *_figure(model["macro_auroc"], share=False)[:2]]
+        for model in models
+    ]
+    header = ["", "split", "accuracy", INTERVAL, "pictures", "macro AUROC", INTERVAL]
     return "## Accuracy, all classes\n\n" + _table(header, rows)
 
 
@@ -106,41 +114,73 @@ def _figures(model: Report, temperature: Report) -> str:
 
 
 def _shares(model: Report) -> str:
-    """Shares with intervals, and the confusion matrix."""
+    """Every figure with its interval, and the confusion matrix."""
     labels = model["labels"]
-    rows = [["accuracy, all classes", *_share(model["accuracy"])]]
-    rows += [[f"sensitivity, {label}", *_share(model["sensitivity"][label])] for label in labels]
-    rows += [[f"specificity, {label}", *_share(model["specificity"][label])] for label in labels]
-    rows += [[f"{row['label']} found, of {row['origin']}", *_share(row)] for row in model["by_origin"] if row["origin"]]
-    for group in model.get("within_ages", []):
-        title = _age_title(group)
-        rows.append([f"{title}: accuracy", *_share(group["accuracy"])])
-        rows += [[f"{title}: {label} found", *_share(group["sensitivity"][label])] for label in group["labels"]]
+    rows = [["accuracy, all classes", *_figure(model["accuracy"])]]
+    rows += [["balanced accuracy", *_figure(model["balanced_accuracy"])]]
+    rows += [["macro F1", *_figure(model["macro_f1"], share=False)]]
+    rows += [["macro AUROC", *_figure(model["macro_auroc"], share=False)]]
+    for key in ("sensitivity", "specificity", "ppv", "auroc"):
+        name = key if key in ("sensitivity", "specificity") else key.upper()
+        rows += [[f"{name}, {label}", *_figure(model[key][label], share=key != "auroc")] for label in labels]
+    rows += [[f"{row['label']} found, of {row['origin']}", *_figure(row["sensitivity"])] for row in model["by_origin"]]
+    for pair in model["within_ages"]:
+        title = pair_title(pair)
+        rows.append([f"{title}: accuracy", *_figure(pair["accuracy"])])
+        rows += [[f"{title}: {label} found", *_figure(pair["sensitivity"][label])] for label in pair["labels"]]
+        rows.append([f"{title}: AUROC", *_figure(pair["auroc"], share=False)])
     confusion = [
         [label, *counts] for label, counts in zip(labels, model["confusion"], strict=True)
     ]  # a row is a true class
-    figures = _table(["", "share", "95 % interval (Wilson)", "pictures"], [row for row in rows if row[-1] != "0"])
+    figures = _table(["", "value", INTERVAL, "pictures"], [row for row in rows if row[1]])
     return figures + "\n\n" + _table(["true \\ answer", *labels], confusion)
 
 
-def _age_title(group: Report) -> str:
-    """For the two pairs that the public sets confound with age, the words that say so."""
-    age, others = group["age"], [label for label in group["labels"] if label != "normal"]
-    if "normal" in group["labels"] and len(others) == 1:
-        against = "paediatric" if age == "pediatric" else age
-        return f"{others[0].replace('_', ' ')} against {against} normal"
-    return f"{age} only"
-
-
-def _probabilities(temperature: Report) -> str:
+def _probabilities(temperature: Report, models: Sequence[Report]) -> str:
     edge = " The search ended at its bound: take the probabilities with care." if temperature["at_bound"] else ""
+    rows = []
+    for model in models:
+        before, after = (model["calibration"][when] for when in ("before", "after"))
+        fitted = model is models[0] and model["split"] == temperature["split"]
+        if not (fitted or model["in_full"]):
+            continue
+        name = f"{model['model']}, {model['split']}" + (" (fitted here)" if fitted else "")
+        ece = [_figure(part["ece"])[0] for part in (before, after)]
+        others = [f"{part[key]['value']:.3f}" for key in ("brier", "nll") for part in (before, after)]
+        rows.append([name, *ece, _figure(after["ece"])[1], *others])
+    header = ["", "ECE before", "ECE after", INTERVAL, "Brier before", "after", "NLL before", "after"]
     return (
         "## Probabilities\n\n"
         f"softmax(logits / {temperature['temperature']:g}), a temperature fitted on {temperature['pictures']} pictures "
-        f"of {temperature['split']} (Guo et al. 2017): negative log-likelihood {temperature['nll_before']:.4f} before, "
-        f"{temperature['nll_after']:.4f} after.{edge} They say how sure the model is on data like these, not how "
-        "common a disease is elsewhere."
+        f"of {temperature['split']} (Guo et al. 2017).{edge} ECE: expected calibration error, 15 equal bins. "
+        "Brier score: summed over the classes, 0 to 2. NLL: negative log-likelihood, nats. Probabilities say how sure "
+        "the model is on data like these, not how common a disease is elsewhere.\n\n" + _table(header, rows)
     )
+
+
+def _operating_points(models: Sequence[Report]) -> list[str]:
+    """What the bundle's thresholds give, as fitted and by the preferred artifact on the test split."""
+    final = [model for model in models if model["in_full"]][-1:]
+    rows = []
+    for point in [point for model in final for point in model["operating_points"]]:
+        fitted = point["fitted"]
+        rows.append(
+            [
+                point["label"],
+                f"{point['threshold']:.4f}",
+                f"{fitted['sensitivity']:.1%} / {fitted['specificity']:.1%}",
+                *(text for key in ("sensitivity", "specificity") for text in _figure(point[key])[:2]),
+            ]
+        )
+    if not rows:
+        return []
+    split = final[0]["operating_points"][0]["fitted"]["split"]
+    header = ["class", "p at least", f"sens. / spec. on {split}", "sensitivity", INTERVAL, "specificity", INTERVAL]
+    return [
+        "## Operating points\n\n"
+        f"Thresholds on a class's probability, fitted on {split} with the float32 reference for a stated sensitivity; "
+        f"then what the {final[0]['model']} gives on {final[0]['split']}. In `bundle.json`.\n\n" + _table(header, rows)
+    ]
 
 
 def _artifacts(artifacts: Sequence[Report], parity: Report, quantization: Report | None) -> str:
@@ -200,7 +240,9 @@ def _limits(run: Report, preprocessing: Report) -> str:
         "",
         "- Sources and ages are confounded with the classes in the public data: where a class comes from one hospital "
         "or one age group, a model can score by recognising that. Read the figures within an age group, above, first.",
-        "- The labels come from the public sets and are partly wrong; intervals treat pictures as independent.",
+        "- The labels come from the public sets and are partly wrong. Intervals are percentiles of a bootstrap over "
+        "groups (patients, or near-duplicates where patients aren't known), and Wilson's over groups at 0 and 100 %: "
+        "they say nothing about other hospitals.",
         "- Every picture gets one of the classes, a photograph too: nothing abstains yet.",
         "- The evidence map shows where the logit comes from, on a coarse grid. It is not a segmentation.",
     ]
@@ -221,11 +263,16 @@ def _licences() -> str:
     )
 
 
-def _share(share: Report) -> list[str]:
-    if share["value"] is None:
-        return ["", "", "0"]
-    low, high = share["interval95"]
-    return [f"{share['value']:.1%}", f"{low:.1%}–{high:.1%}", f"{share['hits']} of {share['total']}"]
+def _figure(figure: Report, *, share: bool = True) -> list[str]:
+    """[value, interval, hits of total], empty where there is none."""
+    if figure["value"] is None:
+        return ["", "", ""]
+
+    def show(value: float) -> str:
+        return f"{value:.1%}" if share else f"{value:.3f}"
+
+    interval = "–".join(map(show, figure["interval95"])) if figure["interval95"] else ""
+    return [show(figure["value"]), interval, f"{figure['hits']} of {figure['total']}" if "hits" in figure else ""]
 
 
 def _table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

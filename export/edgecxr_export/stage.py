@@ -21,11 +21,16 @@ from rich.progress import Progress
 import edgecxr
 from edgecxr import bundle as bundles
 from edgecxr.bench import spread
-from edgecxr.bundle import Bundle
+from edgecxr.bundle import Bundle, OperatingPoint
 from edgecxr.dataset import Dataset, read_dataset, with_splits
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import BundleError, DataError, GateError, UnavailableError, UsageError
+from edgecxr.evaluation.operating import fit_operating_points
+from edgecxr.evaluation.report import SCHEMA as EVALUATION_SCHEMA
+from edgecxr.evaluation.report import evaluate_logits
+from edgecxr.evaluation.temperature import Calibration, fit_temperature
 from edgecxr.machine import cpus
+from edgecxr.postprocess import probabilities
 from edgecxr.terminal import progress
 from edgecxr.train import pictures as training_pictures
 from edgecxr.train.fit import default_cache
@@ -33,10 +38,8 @@ from edgecxr.train.run import CURVES, Logits, Run, read_run
 from edgecxr_export import onnx_graph, parity, quantize, reports
 from edgecxr_export.card import model_card
 from edgecxr_export.deploy import deploy_model, reference_model
-from edgecxr_export.evaluation import evaluate_logits, within_ages
 from edgecxr_export.golden import expected_json, golden_inputs, golden_logits
 from edgecxr_export.publish import publish
-from edgecxr_export.temperature import Calibration, fit_temperature
 
 PRECISIONS = ("fp32", "int8")
 PREFERENCE = ("int8", "fp32")  # on a CPU: 2.9 times faster at equal answers
@@ -98,6 +101,7 @@ def export(
     """
     console = console or Console(stderr=True, highlight=False)
     _check_call(output, precisions, opset, overwrite)
+    _check_reports(other_sources)
     run = read_run(run_folder)
     for label in run.labels:
         if not bundles.LABEL.fullmatch(label):
@@ -119,6 +123,8 @@ def export(
         f"temperature {calibration.temperature:.3f}: negative log-likelihood {calibration.nll_before:.4f} -> "
         f"{calibration.nll_after:.4f} on {calibration.pictures} pictures"
     )
+    calibrated = probabilities(dev.logits, calibration.temperature)
+    points = fit_operating_points(run.labels, dev.classes, calibrated, split="dev")
 
     metadata = _metadata(run, name, version, calibration)
     console.print("converting to ONNX …")
@@ -136,7 +142,7 @@ def export(
     kept = [artifact for artifact in made if artifact.precision in precisions]
     preferred = min(kept, key=lambda artifact: PREFERENCE.index(artifact.precision))
 
-    evaluation = _evaluation_report(run, loaded, dev, kept, preferred, calibration, console)
+    evaluation = _evaluation_report(run, loaded, dev, kept, preferred, calibration, points, console)
     parity_report = {
         "schema": 1,
         "split": "dev",
@@ -178,7 +184,7 @@ def export(
         "preprocessing": run.contract.to_json(),
         "temperature": calibration.temperature,
         "abstention": None,
-        "operating_points": [],
+        "operating_points": [asdict(point) for point in points],
         "artifacts": rows_json,
         "files": [{"file": file, **reports.identity(content)} for file, content in sorted(files.items())],
         "provenance": reports.provenance(run, notes),
@@ -212,6 +218,16 @@ def _check_call(output: Path, precisions: Sequence[str], opset: int, overwrite: 
             raise UsageError(f"the output exists; give --overwrite to replace it: {output}")
         if output.is_symlink() or not (output / bundles.MANIFEST).is_file():
             raise UsageError(f"--overwrite replaces a bundle, and this is none: {output}")
+
+
+def _check_reports(other_sources: Sequence[Mapping[str, Any]]) -> None:
+    for report in other_sources:
+        schema = report.get("schema")
+        if schema != EVALUATION_SCHEMA or "data" not in report:
+            raise UsageError(
+                f"a report on another source must be one of edgecxr eval, schema {EVALUATION_SCHEMA}; "
+                f"run it again, got schema {schema}"
+            )
 
 
 def _load_data(run: Run, data: Path | None, cache: Path, console: Console) -> _Data:
@@ -309,6 +325,7 @@ def _evaluation_report(
     kept: Sequence[_Artifact],
     preferred: _Artifact,
     calibration: Calibration,
+    points: Sequence[OperatingPoint],
     console: Console,
 ) -> dict[str, Any]:
     """Figures of the reference on dev and test, of every artifact on dev, and of the preferred one on test.
@@ -322,18 +339,17 @@ def _evaluation_report(
     scored.append((f"{preferred.precision} artifact", "test", final))
     models = []
     for model, split, logits in scored:
-        evaluation = evaluate_logits(run.labels, data.dataset.split(split), logits)
-        models.append(
-            {
-                "model": model,
-                "split": split,
-                "in_full": model == f"{preferred.precision} artifact",  # in the card: what a device will run
-                **evaluation.to_json(),
-                "within_ages": within_ages(evaluation),
-            }
+        found = evaluate_logits(
+            run.labels,
+            data.dataset.split(split),
+            logits,
+            calibration.temperature,
+            operating_points=points,
         )
+        in_full = model == f"{preferred.precision} artifact"  # in the card: what a device will run
+        models.append({"model": model, "split": split, "in_full": in_full, **found})
     return {
-        "schema": 1,
+        "schema": EVALUATION_SCHEMA,
         "temperature": {"split": "dev", **asdict(calibration), "at_bound": calibration.at_bound},
         "models": models,
     }

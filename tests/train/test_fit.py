@@ -3,6 +3,7 @@
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,24 +111,24 @@ def test_freezing_takes_a_layer_by_the_start_of_its_name() -> None:
 
 
 def test_class_weights_are_inverse_shares_with_mean_one() -> None:
-    from edgecxr.train.fit import _class_weights
+    from edgecxr.train.batches import Targets
 
     classes = [0] * 6 + [1] * 2
-    weights = _class_weights(classes, 2)
+    weights = Targets.of(classes, 2, balance=True).class_weights
+    assert weights is not None
     assert weights.tolist() == pytest.approx([8 / 12, 8 / 4])
     assert weights[classes].mean() == pytest.approx(1)
 
 
 def test_batches_depend_on_seed_and_epoch_alone() -> None:
-    from edgecxr.train.pictures import Batches
+    from edgecxr.train.batches import Epoch, Targets, augmented
 
-    pictures = np.stack([noisy((71, 71), i) for i in range(10)])
+    pictures = np.stack([noisy((71, 71), i) for i in range(14)])
+    targets = Targets.of([0, 1] * 5, 2, balance=False)
 
-    def epoch(seed: int, first: int) -> list[np.ndarray]:
-        batches = Batches(
-            pictures, range(10), [0, 1] * 5, 2, 4,
-            augmentation=recipes.recipe("default").augmentation, seed=seed, first_epoch=first,
-        )  # fmt: skip
+    def epoch(seed: int, number: int, **options: int) -> list[np.ndarray]:
+        source = augmented(pictures, range(2, 12), recipes.recipe("default").augmentation, seed)
+        batches = Epoch(source, targets, 4, seed=seed, epoch=number, **options)
         return [batches[i][0] for i in range(len(batches))]
 
     assert [b.shape for b in epoch(0, 0)] == [(4, 71, 71, 1), (4, 71, 71, 1), (2, 71, 71, 1)]
@@ -135,6 +136,35 @@ def test_batches_depend_on_seed_and_epoch_alone() -> None:
         assert np.array_equal(a, b)
     assert not np.array_equal(epoch(0, 0)[0], epoch(0, 1)[0])
     assert not np.array_equal(epoch(0, 0)[0], epoch(1, 0)[0])
+    for a, b in zip(epoch(0, 1)[1:], epoch(0, 1, first=1), strict=True):  # going on in the middle of an epoch
+        assert np.array_equal(a, b)
+    assert [len(b) for b in epoch(0, 0, multiple_of=4)] == [4, 4]  # two pictures wait for another epoch's order
+
+
+def test_a_batch_is_labelled_as_its_pictures_are() -> None:
+    from edgecxr.train.batches import Epoch, Targets, augmented
+
+    pictures = np.stack([np.full((71, 71), 10 * i, np.uint8) for i in range(6)])
+    classes = [0, 1, 1, 0, 1, 0]
+    source = augmented(pictures, range(6), recipes.Augmentation(), 0)
+    for inputs, labels in map(
+        Epoch(source, Targets.of(classes, 2, balance=False), 4, seed=3, epoch=0).__getitem__, (0, 1)
+    ):
+        for image, label in zip(inputs, labels, strict=True):
+            assert label.argmax() == classes[int(image.mean()) // 10]
+
+
+def test_predictions_are_of_the_rows_asked_for_whatever_the_last_batch() -> None:
+    from edgecxr.train.batches import predict
+
+    class Mean:
+        def predict(self, batches: Any, verbose: int) -> np.ndarray:
+            parts = [batches[i][0] for i in range(len(batches))]
+            assert {part.shape for part in parts} == {(4, 71, 71, 1)}
+            return np.concatenate(parts).mean(axis=(1, 2))
+
+    pictures = np.stack([np.full((71, 71), 10 * i, np.uint8) for i in range(9)])
+    assert predict(Mean(), pictures, [8, 0, 2, 3, 5], 4)[:, 0].tolist() == [80, 0, 20, 30, 50]
 
 
 def test_softer_training_pictures_set_the_contracts_source_size(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecxr_export.temperature import BOUNDS, fit_temperature, negative_log_likelihood
+from edgecxr.evaluation.temperature import BOUNDS, fit_temperature, negative_log_likelihood
 
 
 def drawn(temperature: float, count: int = 60_000) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,126 @@
+"""The audit from a data set to a report: read once, find copies, ask for shortcuts, say what to do."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+import edgecxr
+from edgecxr.audit import duplicates, findings, shortcuts
+from edgecxr.audit.duplicates import DuplicateSet, Prints
+from edgecxr.audit.films import Films, read_films
+from edgecxr.audit.findings import Finding
+from edgecxr.audit.probes import margin_sentence, probe, provenances
+from edgecxr.dataset import Dataset
+from edgecxr.errors import DataError
+
+SCHEMA = 1
+
+Progress = Callable[[str, float], None]  # what is being done, and the share of it that is, 0..1
+
+
+def audit(
+    dataset: Dataset, others: Mapping[str, Dataset], *, workers: int, seed: int, progress: Progress = lambda *_: None
+) -> dict[str, Any]:
+    """The report on a data set, and on what `others` (by name) share with it.
+
+    Raises DataError where not one picture can be read.
+    """
+    begin = time.perf_counter()
+    with threadpool_limits(workers):
+        films = _read(dataset, workers, progress, "reading")
+        if not len(films):
+            reason = films.rejected[0][2]
+            raise DataError(f"none of the {len(films.rejected)} pictures can be read, the first: {reason}")
+        prints = Prints.of(films)
+        exact = duplicates.exact_sets(films)
+        near = duplicates.near_sets(films, prints, workers, lambda share: progress("comparing", share))
+        found: list[Finding | None] = [
+            findings.unreadable(films),
+            findings.without_split(films),
+            *findings.duplicates("exact", films, exact),
+            *findings.duplicates("near", films, near),
+            findings.divided("group", films),
+            findings.divided("patient", films),
+            findings.ungrouped(films, _merged(films, [*exact, *near])),
+        ]
+        for name, other in others.items():
+            other_films = _read(other, workers, progress, f"reading {name}")
+            matches = duplicates.matches(
+                films, prints, other_films, Prints.of(other_films), workers,
+                lambda share, name=name: progress(f"comparing with {name}", share),
+            )  # fmt: skip
+            found.append(findings.against(name, films, other_films, matches))
+        places = provenances(films)
+        tables = {column: findings.provenance_table(column, films) for column in places}
+        found += [findings.confounded(column, table) for column, table in tables.items()]
+        units = _units(films, [*exact, *near])
+        probes, notes = probe(films, units, seed, lambda share: progress("probing", share))
+    found += [*(p.finding() for p in probes), *notes]
+    ordered = findings.in_order([finding for finding in found if finding is not None])
+    splits = Counter(example.split for example in films.examples if example.split)
+    return {
+        "schema": SCHEMA,
+        "edgecxr": edgecxr.__version__,
+        "data": dataset.folder.resolve().name,
+        "seed": seed,
+        "pictures": len(films),
+        "labels": dict(sorted(Counter(example.label for example in films.examples).items())),
+        "splits": dict(splits) or None,
+        "against": {name: len(other.examples) for name, other in others.items()},
+        "leaks": any(finding.severity == "leak" for finding in ordered),
+        "findings": [finding.to_json() for finding in ordered],
+        "probes": [p.to_json() for p in probes],
+        "provenance": tables,
+        "method": {
+            "hash_bits_apart_at_most": duplicates.MAX_DISTANCE,
+            "outline_correlation_at_least": duplicates.MIN_OUTLINE,
+            "detail_correlation_at_least": duplicates.MIN_SIMILARITY,
+            "folds": shortcuts.FOLDS,
+            "resamples": shortcuts.RESAMPLES,
+            "margin": shortcuts.MARGIN,
+            "claim": margin_sentence(),
+        },
+        "seconds": time.perf_counter() - begin,
+    }
+
+
+def _read(dataset: Dataset, workers: int, progress: Progress, what: str) -> Films:
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        progress(what, done / len(dataset.examples))
+
+    return read_films(dataset.examples, workers, advance)
+
+
+def _merged(films: Films, sets: Sequence[DuplicateSet]) -> list[DuplicateSet]:
+    """Exact and near sets as one: those that share a film joined, with the weakest link of all."""
+    number = duplicates.components(len(films), [s.members for s in sets])
+    members: dict[int, set[int]] = defaultdict(set)
+    weakest: dict[int, float] = {}
+    for each in sets:
+        tree = int(number[each.members[0]])
+        members[tree].update(each.members)
+        weakest[tree] = min(each.similarity, weakest.get(tree, 1.0))
+    return [DuplicateSet(tuple(sorted(of)), weakest[tree]) for tree, of in members.items()]
+
+
+def _units(films: Films, sets: Sequence[DuplicateSet]) -> npt.NDArray[np.intp]:
+    """For each film the number of what it hangs together with: group, patient or copies. No fold divides a unit."""
+    together: list[Sequence[int]] = [s.members for s in sets]
+    for name_of in (lambda e: e.group, lambda e: e.columns.get("patient")):
+        members: dict[str, list[int]] = defaultdict(list)
+        for position, example in enumerate(films.examples):
+            if name := name_of(example):
+                members[name].append(position)
+        together += members.values()
+    return duplicates.components(len(films), together)

@@ -1,0 +1,87 @@
+"""`edgecxr audit` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgecxr import cli_lab, outputs
+from edgecxr.errors import GateError, UsageError
+
+SUFFIXES = (".json", ".html")
+
+
+def audit(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="OTHER", help="Look for copies of DATA's films in this data too; may be repeated."),
+    ] = None,
+    where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", help="Write the report: .json, or .html for a page; may be repeated."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")] = False,
+    workers: Annotated[int | None, typer.Option("-j", "--workers", min=1, help="Threads (default: all CPUs).")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the folds and the bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Look for leaks, duplicates and shortcuts in labelled pictures, and say what to do (extra: eval).
+
+    Exit codes: 0 no split leaks, 2 usage or data that can't be used, 4 the extra isn't there, 5 a split leaks.
+    """
+    from edgecxr import machine, terminal
+    from edgecxr.dataset import read_dataset
+
+    for path in output or []:
+        outputs.check_output(path, SUFFIXES, overwrite=overwrite)
+    audits = cli_lab._lab("edgecxr.audit", "eval")
+    # A page that can't be made shouldn't be noticed after the work.
+    pages = cli_lab._lab("edgecxr.audit.page", "eval")
+    tables = cli_lab._lab("edgecxr.audit.table", "eval")
+    conditions = cli_lab.conditions(where)
+    dataset = read_dataset(data)
+    dataset = dataset.where(conditions) if conditions else dataset
+    others = {}
+    for folder in against or []:
+        name = folder.resolve().name
+        if name in others:
+            raise UsageError(f"--against expects folders of different names, got twice: {name}")
+        others[name] = read_dataset(folder)
+    err = Console(stderr=True, highlight=False)
+    bar = terminal.progress(err, "{task.description}")
+    with bar:
+        task = bar.add_task("reading", total=1.0)
+        report = audits.audit(
+            dataset,
+            others,
+            workers=workers or machine.cpus(),
+            seed=seed,
+            progress=lambda what, share: bar.update(task, description=what, completed=share),
+        )
+    report["where"] = conditions
+    for path in output or []:
+        if path.suffix.lower() == ".json":
+            outputs.write_report(path, report)
+        else:
+            _write(path, pages.page(report))
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        out = Console(highlight=False, width=None if err.is_terminal else 200)
+        out.print(tables.findings_table(report))
+        if not output:
+            err.print("the files are in the report: -o FILE.html or -o FILE.json writes it")
+    if report["leaks"]:
+        leaks = [f"{f['title'].lower()}: {f['figure']}" for f in report["findings"] if f["severity"] == "leak"]
+        raise GateError(f"no split may share a film or a patient with another, found {'; '.join(leaks)}")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the page can't be written ({error.strerror}): {path}") from None

@@ -1,0 +1,214 @@
+"""`edgecxr eval` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgecxr import cli_lab, outputs
+from edgecxr.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgecxr.evaluation.score import Scored
+
+SUFFIXES = (".json", ".html")
+PLOTS = ("confusion.png", "roc.png", "reliability.png")
+RUN_FILE = "run.json"  # what tells a RUN from a bundle
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle, or a RUN of edgecxr train; - is embedded.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
+    split: Annotated[
+        Literal["train", "dev", "test", "all"] | None,
+        typer.Option(help="Default: test where there are splits, else all. A RUN has dev and test."),
+    ] = None,
+    where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
+    ignore_label: Annotated[list[str] | None, typer.Option(help="Leave out a label; may be repeated.")] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="A device asked for by name is used or the run fails.")
+    ] = "auto",
+    engine: Annotated[Literal["auto", "onnxruntime"], typer.Option(help="Inference engine.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "int8"], typer.Option(help="Precision of the artifact.")
+    ] = "auto",
+    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Batches in hand at a time.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the engine's pool, which the workers share.")] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", help="Write the report: .json, or .html for a page; may be repeated."),
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help=f"Write {', '.join(PLOTS)} there.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Compare a model's answers with labels, by class, origin and age, with intervals and calibration (extra: eval).
+
+    A bundle scores the pictures on this device; of a RUN, the logits that its training stored are taken.
+
+    Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable.
+    """
+    from rich.console import Console
+
+    from edgecxr import terminal
+
+    for path in output or []:
+        outputs.check_output(path, SUFFIXES, overwrite=overwrite)
+    if plots is not None:
+        _check_plots(plots, overwrite)
+    reports = cli_lab._lab("edgecxr.evaluation.report", "eval")
+    # A page or plots that can't be made shouldn't be noticed after the scoring.
+    drawing = cli_lab._lab("edgecxr.evaluation.page", "eval") if output or plots else None
+    conditions = cli_lab.conditions(where)
+    ignored = ignore_label or []
+    out, err = _consoles(Console)
+    if (model / RUN_FILE).is_file():
+        asked = {"--device": device, "--engine": engine, "--precision": precision, "-j": workers, "--threads": threads}
+        _refuse_for_a_run(asked)
+        scored, found = _of_run(model, data, split, conditions, ignored)
+    else:
+        options = {"device": device, "precision": precision, "workers": workers, "threads": threads}
+        scored, found = _of_bundle(model, data, split, conditions, ignored, options, err)
+    bar = terminal.progress(err, "resampling")
+    with bar:
+        task = bar.add_task("", total=None)
+        figures = reports.evaluate_logits(
+            found["labels"],
+            scored.examples,
+            scored.logits,
+            found["temperature"],
+            operating_points=found["operating_points"],
+            seed=seed,
+            advance=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    report = {
+        "data": data.resolve().name,
+        "split": found["split"],
+        "where": conditions,
+        "ignored_labels": ignored,
+        **figures,
+        "rejected": scored.rejected_json(),
+        **found["provenance"],
+    }
+    for path in output or []:
+        if path.suffix.lower() == ".json":
+            outputs.write_report(path, report)
+        elif drawing is not None:
+            _write(path, drawing.page(report).encode("utf-8"))
+    if plots is not None and drawing is not None:
+        for name, content in drawing.plots(report).items():
+            _write(plots / name, content)
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        for table in terminal.evaluation_tables(report):
+            out.print(table)
+            out.print()
+        for file, reason in scored.rejected:
+            err.print(terminal.printable(f"rejected: {file}: {reason}"))
+    raise typer.Exit(1 if scored.rejected else 0)
+
+
+def _of_bundle(
+    path: Path,
+    data: Path,
+    split: str | None,
+    conditions: dict[str, str],
+    ignored: list[str],
+    options: dict[str, Any],
+    err: "Console",
+) -> tuple["Scored", dict[str, Any]]:
+    """Logits of the pictures through the bundle's pipeline, and what else the report needs to know."""
+    from edgecxr import pipeline, terminal
+    from edgecxr.bundle import load
+    from edgecxr.dataset import read_dataset
+    from edgecxr.evaluation.score import default_split, score, select
+
+    opened = load(None if str(path) == "-" else path)
+    dataset = read_dataset(data).where(conditions)
+    chosen = split or default_split(dataset)
+    examples = select(dataset, opened.labels, chosen, ignored)
+    session = pipeline.open_session(opened, **options)
+    bar = terminal.progress(err, "scoring")
+    with bar:
+        task = bar.add_task("", total=len(examples))
+        scored = score(session, examples, lambda _: bar.advance(task))
+    return scored, {
+        "labels": opened.labels,
+        "split": chosen,
+        "temperature": opened.temperature,
+        "operating_points": opened.operating_points,
+        "provenance": session.provenance.__dict__,
+    }
+
+
+def _of_run(
+    path: Path, data: Path, split: str | None, conditions: dict[str, str], ignored: list[str]
+) -> tuple["Scored", dict[str, Any]]:
+    """The logits that the run stored; temperature and operating points are fitted on those of dev, as an export's."""
+    from importlib import import_module
+
+    from edgecxr.dataset import read_dataset
+    from edgecxr.evaluation.operating import fit_operating_points
+    from edgecxr.evaluation.score import narrowed, run_split, stored
+    from edgecxr.evaluation.temperature import fit_temperature
+    from edgecxr.postprocess import probabilities
+
+    chosen = run_split(split)
+    runs: Any = import_module("edgecxr.train.run")  # the runtime knows nothing of the lab; numpy is all this needs
+    run = runs.read_run(path)
+    dev, part = run.logits("dev"), run.logits(chosen)
+    dataset = read_dataset(data)
+    scored = stored(dataset, run.labels, part.files, part.classes, part.logits)
+    temperature = fit_temperature(dev.logits, dev.classes).temperature
+    calibrated = probabilities(dev.logits, temperature)
+    return narrowed(scored, dataset.where(conditions), ignored), {
+        "labels": run.labels,
+        "split": chosen,
+        "temperature": temperature,
+        "operating_points": fit_operating_points(run.labels, dev.classes, calibrated, split="dev"),
+        "provenance": {
+            "model": f"run {path.resolve().name}",
+            "bundle_sha256": None,
+            "engine": "keras",
+            "provider": None,
+            "device": None,
+            "precision": "fp32",
+        },
+    }
+
+
+def _refuse_for_a_run(asked: Mapping[str, object]) -> None:
+    given = [option for option, value in asked.items() if value not in ("auto", None)]
+    if given:
+        raise UsageError(f"a run's logits are stored and nothing is computed; leave out {', '.join(given)}")
+
+
+def _check_plots(folder: Path, overwrite: bool) -> None:
+    if not folder.parent.is_dir() or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"the plots can't be written there, no such folder or not a folder: {folder}")
+    for name in PLOTS:
+        if (folder / name).exists() and not overwrite:
+            raise UsageError(f"the output exists; give --overwrite to replace it: {folder / name}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"the output can't be written ({error.strerror}): {path}") from None
+
+
+def _consoles(kind: type["Console"]) -> tuple["Console", "Console"]:
+    """(stdout for results, stderr for everything else)"""
+    import sys
+
+    # Without a terminal rich assumes 80 columns and folds every row.
+    out, err = (None if stream.isatty() else 200 for stream in (sys.stdout, sys.stderr))
+    return kind(highlight=False, width=out), kind(stderr=True, highlight=False, width=err)

@@ -1,0 +1,14 @@
+"""How often a classifier is right on labelled pictures, and how sure one may be of that (extra: eval).
+
+    score       logits of labelled pictures: through a bundle's pipeline, or as a RUN stored them
+    report      logits against labels -> one dictionary, the report; the core that everything else feeds or draws
+      metrics     accuracy, AUROC, F1, … each as a value (scikit-learn) and as a function of resampled groups
+      calibration reliability bins, expected calibration error, Brier score, likelihood
+      subsets     by origin, and within one age group
+      operating   thresholds that reach a stated sensitivity
+      bootstrap   95 % intervals over groups of pictures; `intervals` has the arithmetic
+    plots, page the report, drawn; as a page without films
+    temperature the one number that makes confidences honest, fitted on dev logits (numpy only)
+
+Nothing is imported here: `edgecxr.evaluation.temperature` needs numpy only.
+"""

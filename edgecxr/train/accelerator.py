@@ -1,0 +1,68 @@
+"""What the arithmetic runs on: chosen by name, never by accident."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from edgecxr.errors import UnavailableError
+from edgecxr.machine import cpu_flags
+
+# Processors without these emulate bfloat16, which is slower than float32.
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """Devices of one kind: `kind` is cpu or gpu, `names` what Keras calls them, e.g. cpu:0."""
+
+    backend: str
+    kind: str
+    names: tuple[str, ...]
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether bfloat16 arithmetic is done in hardware."""
+        return self.kind == "gpu" or bool(BFLOAT16_FLAGS & cpu_flags())
+
+    def __str__(self) -> str:
+        count = f"{len(self.names)} devices" if len(self.names) > 1 else self.kind
+        return f"{count} ({self.backend})"
+
+
+def choose(device: str = "auto") -> Accelerator:
+    """The devices to train on: `cpu`, `gpu`, or `auto`, which takes a GPU where the backend sees one.
+
+    Several devices share each batch on JAX; other backends use the first. Raises UnavailableError.
+    """
+    backend = keras.backend.backend()
+    gpus = _listed("gpu")
+    if device == "gpu" and not gpus:
+        raise UnavailableError(
+            f"--device gpu was asked for and Keras's backend {backend} sees none; "
+            "GPUs are used through JAX: pip install 'edgecxr[train-gpu]' in an environment of its own"
+        )
+    kind, names = ("gpu", gpus) if gpus and device != "cpu" else ("cpu", _listed("cpu"))
+    if backend != "jax":
+        names = names[:1]
+    return Accelerator(backend, kind, names)
+
+
+def _listed(kind: str) -> tuple[str, ...]:
+    try:
+        return tuple(keras.distribution.list_devices(kind))
+    except (RuntimeError, ValueError, NotImplementedError):  # JAX raises where it has no such platform
+        return ()
+
+
+def share_batches(accelerator: Accelerator) -> Any:
+    """Let the devices share each batch from now on; returns what `keras.distribution.set_distribution` undoes it with.
+
+    Each device holds all weights and a part of the batch (data parallelism).
+    """
+    before = keras.distribution.distribution()
+    if len(accelerator.names) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=list(accelerator.names)))
+    return before

@@ -1,0 +1,113 @@
+"""Batches of one epoch: what is drawn, in which order, depends on (seed, epoch) alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from edgecxr.train.augment import augment_batch
+from edgecxr.train.recipes import Augmentation
+
+# (places in the list of training pictures (B,), epoch) -> network inputs (B, …)
+Source = Callable[[npt.NDArray[np.intp], int], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the training pictures are: one-hot labels (N, K) and a weight for each class (K,), or None."""
+
+    one_hot: npt.NDArray[np.float32]
+    class_weights: npt.NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, classes: Sequence[int], class_count: int, *, balance: bool) -> Targets:
+        """`balance` weighs each class by the inverse of its share, with mean 1 over the pictures."""
+        counts = np.bincount(classes, minlength=class_count)
+        weights = (len(classes) / (class_count * counts)).astype(np.float32) if balance else None
+        return cls(np.eye(class_count, dtype=np.float32)[np.asarray(classes)], weights)
+
+
+def augmented(pictures: npt.NDArray[np.uint8], rows: Sequence[int], augmentation: Augmentation, seed: int) -> Source:
+    """Training inputs uint8 (B, H, W, 1): picture `rows[place]` of the memory map, augmented for the epoch."""
+    kept = np.asarray(rows)
+
+    def take(places: npt.NDArray[np.intp], epoch: int) -> npt.NDArray[np.uint8]:
+        # Sorted reads go through the file in one direction, which a disk likes better.
+        order = np.argsort(kept[places], kind="stable")
+        images = np.empty((len(places), *pictures.shape[1:]), np.uint8)
+        for place in order:
+            images[place] = pictures[kept[places[place]]]
+        return augment_batch(images, augmentation, seed, epoch, places)[..., None]
+
+    return take
+
+
+class Epoch(keras.utils.PyDataset):  # type: ignore[misc]  # keras brings no types
+    """The batches of one epoch: (inputs (B, …), one-hot labels float32 (B, K)[, weights float32 (B,)]).
+
+    Starts at batch `first`, for a run that goes on in the middle of an epoch. Where `multiple_of` devices share a
+    batch, pictures that don't fill the last one evenly are left to the next epoch's order.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        targets: Targets,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        first: int = 0,
+        multiple_of: int = 1,
+        workers: int = 1,
+    ) -> None:
+        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
+        self.source, self.targets, self.batch_size = source, targets, batch_size
+        self.epoch, self.first = epoch, first
+        order = np.random.default_rng((seed, epoch)).permutation(len(targets.one_hot))
+        self.order = order[: len(order) // multiple_of * multiple_of]
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.order) / self.batch_size) - self.first
+
+    def __getitem__(self, batch: int) -> tuple[Any, ...]:
+        begin = (self.first + batch) * self.batch_size
+        chosen = self.order[begin : begin + self.batch_size]
+        inputs, labels = self.source(chosen, self.epoch), self.targets.one_hot[chosen]
+        if self.targets.class_weights is None:
+            return inputs, labels
+        return inputs, labels, labels @ self.targets.class_weights
+
+
+class Inputs(keras.utils.PyDataset):  # type: ignore[misc]
+    """Pictures as they are, in the order of `rows`, for prediction: batches (inputs uint8 (B, H, W, 1),).
+
+    The last batch is filled with its own last picture, so that every batch has one shape: nothing is compiled twice
+    and devices share evenly. Cut the predictions to len(rows).
+    """
+
+    def __init__(self, pictures: npt.NDArray[np.uint8], rows: Sequence[int], batch_size: int) -> None:
+        super().__init__()
+        self.pictures, self.rows, self.batch_size = pictures, np.asarray(rows), batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / self.batch_size)
+
+    def __getitem__(self, batch: int) -> tuple[npt.NDArray[np.uint8]]:
+        chosen = self.rows[batch * self.batch_size : (batch + 1) * self.batch_size]
+        filled = np.concatenate([chosen, np.full(self.batch_size - len(chosen), chosen[-1])])
+        return (self.pictures[filled][..., None],)
+
+
+def predict(
+    model: Any, pictures: npt.NDArray[np.uint8], rows: Sequence[int], batch_size: int = 32
+) -> npt.NDArray[np.float32]:
+    """What `model` answers to the pictures `rows`: float32 (len(rows), …)."""
+    outputs = model.predict(Inputs(pictures, rows, batch_size), verbose=0)
+    return np.asarray(outputs, dtype=np.float32)[: len(rows)]

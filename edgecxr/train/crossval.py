@@ -1,0 +1,86 @@
+"""`edgecxr train --folds K`: cross-validation, where each picture is a test picture exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from edgecxr.dataset import Dataset, folds, read_dataset
+from edgecxr.errors import UsageError
+from edgecxr.evaluation.report import evaluate_logits
+from edgecxr.evaluation.temperature import fit_temperature
+from edgecxr.train.fit import Call, fit_dataset
+from edgecxr.train.recipes import Recipe
+from edgecxr.train.run import DESCRIPTION, FOLDS, Logits, read_run, write_json
+
+SCHEMA = 1
+
+
+def cross_validate(
+    data: Path,
+    folder: Path,
+    recipe: Recipe,
+    count: int,
+    *,
+    backbone_weights: str = "imagenet",
+    seed: int = 0,
+    where: Mapping[str, str] | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Fit `recipe` once for each of `count` folds; a RUN each in `folder`/fold-1 …, and the report, also in folds.json.
+
+    The report evaluates the out-of-fold answers together: each fold's logits on its test part, divided by the
+    temperature fitted on its dev part. `options` are those of `fit`. With `resume`, finished folds are taken as they
+    are. Raises what `fit` raises.
+    """
+    console = console or Console(stderr=True)
+    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
+    dataset = read_dataset(data)
+    dataset = dataset.where(where) if where else dataset
+    parts = []
+    for number, part in enumerate(folds(dataset, count, seed), start=1):
+        run = folder / f"fold-{number}"
+        if not (resume and (run / DESCRIPTION).is_file()):
+            console.print(f"fold {number} of {count}", highlight=False)
+            call = Call(data, recipe, backbone_weights, seed, where or {})
+            note = {"fold": number, "folds": count}
+            fit_dataset(call, part, run, resume=resume, console=console, note=note, **options)
+        parts.append(_calibrated(run))
+    report = {
+        "schema": SCHEMA,
+        "folds": count,
+        "recipe": recipe.to_json(),
+        "seed": seed,
+        "accuracy_by_fold": [float((p.logits.argmax(axis=1) == p.classes).mean()) for p in parts],
+        "temperatures": [_temperature(run) for run in _runs(folder, count)],
+        **_pooled(dataset, parts),
+    }
+    write_json(folder / FOLDS, report)
+    return report
+
+
+def _runs(folder: Path, count: int) -> list[Path]:
+    return [folder / f"fold-{number}" for number in range(1, count + 1)]
+
+
+def _temperature(run: Path) -> float:
+    dev = read_run(run).logits("dev")
+    return fit_temperature(dev.logits, dev.classes).temperature
+
+
+def _calibrated(run: Path) -> Logits:
+    test = read_run(run).logits("test")
+    return Logits(test.files, test.classes, test.logits / np.float32(_temperature(run)))
+
+
+def _pooled(dataset: Dataset, parts: list[Logits]) -> dict[str, Any]:
+    by_file = {example.file: example for example in dataset.examples}
+    examples = [by_file[file] for part in parts for file in part.files]
+    return evaluate_logits(dataset.labels, examples, np.concatenate([part.logits for part in parts]), temperature=1.0)

@@ -1,0 +1,176 @@
+"""The report's core: shapes, subsets, degenerate data, and that it is JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecxr.errors import DataError
+from edgecxr.evaluation.operating import fit_operating_points
+from edgecxr.evaluation.page import page
+from edgecxr.evaluation.plots import plots
+from edgecxr.evaluation.report import report
+from edgecxr.evaluation.subsets import pair_title
+from edgecxr.postprocess import probabilities
+from edgecxr.terminal import evaluation_tables
+
+LABELS = ("covid", "normal", "viral_pneumonia")
+# (label, origin, answers)
+ANSWERS = (
+    ("covid", "adult, A", "ccccccccn"),
+    ("normal", "adult, B", "nnnc"),
+    ("normal", "pediatric, C", "nnnnv"),
+    ("viral_pneumonia", "pediatric, C", "vvvvvvvnc"),
+)
+# What cli_eval adds to a report.
+ASKED: dict[str, Any] = {
+    "data": "drawn",
+    "split": "test",
+    "where": {},
+    "ignored_labels": [],
+    "rejected": [{"file": "normal/<b>.png", "reason": "blank"}],
+    "model": "tiny 1",
+    "engine": "none",
+    "provider": None,
+    "precision": "fp32",
+}
+
+
+def given() -> tuple[list[int], np.ndarray, list[str], list[str]]:
+    """(classes, logits, groups, origins) of ANSWERS; two pictures a group."""
+    classes, answers, origins = [], [], []
+    for label, origin, letters in ANSWERS:
+        classes += [LABELS.index(label)] * len(letters)
+        answers += ["cnv".index(letter) for letter in letters]
+        origins += [origin] * len(letters)
+    logits = np.eye(3)[answers] * 2 + np.random.default_rng(0).normal(0, 0.1, (len(answers), 3))
+    return classes, logits, [f"g{i // 2}" for i in range(len(classes))], origins
+
+
+def made(**options: Any) -> dict[str, Any]:
+    classes, logits, groups, origins = given()
+    return report(LABELS, classes, logits, 0.5, groups, origins, replicates=200, **options)
+
+
+def counts(figure: dict[str, Any]) -> tuple[int, int]:
+    return figure["hits"], figure["total"]
+
+
+def test_figures_by_hand() -> None:
+    found = made()
+    assert found["confusion"] == [[8, 1, 0], [1, 7, 1], [1, 1, 7]]
+    assert (found["pictures"], found["groups"], found["temperature"]) == (27, 14, 0.5)
+    assert counts(found["accuracy"]) == (22, 27)
+    assert counts(found["specificity"]["covid"]) == (16, 18)
+    assert counts(found["ppv"]["viral_pneumonia"]) == (7, 8)
+    assert [(r["label"], r["origin"], *counts(r["sensitivity"])) for r in found["by_origin"]] == [
+        ("covid", "adult, A", 8, 9),
+        ("normal", "adult, B", 3, 4),
+        ("normal", "pediatric, C", 4, 5),
+        ("viral_pneumonia", "pediatric, C", 7, 9),
+    ]
+
+
+def test_ages_are_kept_apart() -> None:
+    children, adults = made()["within_ages"]
+    assert (children["age"], children["labels"]) == ("pediatric", ["viral_pneumonia", "normal"])
+    assert pair_title(children) == "viral pneumonia against paediatric normal"
+    assert counts(children["accuracy"]) == (11, 14)
+    assert pair_title(adults) == "covid against adult normal"
+    assert counts(adults["accuracy"]) == (11, 13)
+    assert counts(adults["sensitivity"]["normal"]) == (3, 4)
+    # 9 covid against 4 normal: 8 of the 9 and 1 of the 4 score high. High against low, and half of what is near.
+    assert 8 * 3 / 36 <= adults["auroc"]["value"] <= 1 - 1 / 36
+
+
+def test_a_third_class_of_an_age_makes_a_pair_of_its_own() -> None:
+    classes, logits, groups, _ = given()
+    rows = report(LABELS, classes, logits, 1.0, groups, ["Adult"] * len(groups), replicates=20)["within_ages"]
+    assert [row["labels"] for row in rows] == [["covid", "normal"], ["viral_pneumonia", "normal"]]
+    assert report(LABELS, classes, logits, 1.0, groups, replicates=20)["within_ages"] == []
+
+
+def test_before_and_after_the_temperature() -> None:
+    classes, logits, _, _ = given()
+    found = made()["calibration"]
+    for when, temperature in (("before", 1.0), ("after", 0.5)):
+        own = probabilities(logits, temperature)[np.arange(27), classes]
+        assert found[when]["nll"]["value"] == pytest.approx(-np.log(own).mean())
+
+
+def test_a_temperature_per_picture_is_each_fold_s_own() -> None:
+    classes, logits, groups, origins = given()
+    each = np.where(np.arange(27) < 10, 0.5, 2.0)
+    found = report(LABELS, classes, logits, each, groups, origins, replicates=20)
+    whole = report(LABELS, classes, logits / each[:, None], 1.0, groups, origins, replicates=20)
+    assert found["temperature"] == [0.5, 2.0]
+    assert found["calibration"]["after"] == whole["calibration"]["after"]
+
+
+def test_the_same_call_gives_the_same_report_and_another_seed_other_intervals() -> None:
+    assert made() == made()
+    other = made(seed=1)
+    assert other["accuracy"]["value"] == made()["accuracy"]["value"]
+    assert other["accuracy"]["interval95"] != made()["accuracy"]["interval95"]
+
+
+@pytest.mark.parametrize("case", ["whole", "absent class", "one class", "one picture", "nothing"])
+def test_whatever_the_data_lack_it_is_json_and_can_be_drawn(case: str) -> None:
+    classes, logits, groups, origins = given()
+    points = fit_operating_points(LABELS, np.array(classes), probabilities(logits, 0.5), split="dev")
+    kept = {
+        "whole": range(27),
+        "absent class": range(18),
+        "one class": range(9),
+        "one picture": range(1),
+        "nothing": range(0),
+    }[case]
+    rows = list(kept)
+    found = report(
+        LABELS,
+        [classes[i] for i in rows],
+        logits[rows],
+        0.5,
+        [groups[i] for i in rows],
+        [origins[i] for i in rows],
+        operating_points=points,
+        replicates=50,
+    )
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    if case == "absent class":
+        assert found["sensitivity"]["viral_pneumonia"]["value"] is None
+        assert found["auroc"]["viral_pneumonia"]["value"] is None
+        assert found["balanced_accuracy"]["value"] == pytest.approx((8 / 9 + 7 / 9) / 2)
+    if case == "nothing":
+        assert (found["accuracy"]["value"], found["accuracy"]["total"]) == (None, 0)
+    drawn = plots({**ASKED, **found})
+    assert set(drawn) == {"confusion.png", "roc.png", "reliability.png"}
+    assert all(content.startswith(b"\x89PNG") for content in drawn.values())
+    html = page({**ASKED, **found})
+    assert "nan" not in html.split("<h2>How")[0].replace("data:image", "").lower().split("<img")[0]
+    assert len(evaluation_tables(found)) == 4
+
+
+def test_the_page_escapes_names_and_refers_to_nothing_outside() -> None:
+    html = page({**ASKED, **made()})
+    assert "normal/&lt;b&gt;.png" in html
+    assert "<b>.png" not in html
+    assert "viral pneumonia against paediatric normal" in html
+    assert html.count('src="data:image/png;base64,') == 3
+    assert "http" not in html
+    assert "Operating points" not in html
+    classes, logits, _, _ = given()
+    points = fit_operating_points(LABELS, np.array(classes), probabilities(logits, 0.5), split="dev")
+    assert "Operating points" in page({**ASKED, **made(operating_points=points)})
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(DataError, match="2 pictures have others"):
+        report(LABELS, [0, 1, 2], [[np.nan, 0, 0], [0, 0, np.inf], [0, 0, 0]], 1.0, ["a", "b", "c"])
+    with pytest.raises(ValueError, match="expected 2 groups"):
+        report(LABELS, [0, 1], np.zeros((2, 3)), 1.0, ["a"])
+    with pytest.raises(ValueError, match="classes from 0 to 2, got 0 to 3"):
+        report(LABELS, [0, 3], np.zeros((2, 3)), 1.0, ["a", "b"])
