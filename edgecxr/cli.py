@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 import edgecxr
-from edgecxr import cli_eval, cli_lab, outputs
+from edgecxr import cli_audit, cli_data, cli_eval, cli_lab, outputs
 from edgecxr.errors import EdgecxrError, UsageError
 from edgecxr.signals import StopOnSignal
 
@@ -337,5 +337,7 @@ def bench(
 
 
 app.command(name="eval")(cli_eval.evaluate)
+app.add_typer(cli_data.app, name="data")
+app.command()(cli_audit.audit)
 app.command()(cli_lab.train)
 app.command()(cli_lab.export)

@@ -1,28 +1,38 @@
 """`edgecxr eval` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
 
 import json
+import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
 from edgecxr import cli_lab, outputs
 from edgecxr.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgecxr.evaluation.score import Scored
 
 SUFFIXES = (".json", ".html")
 PLOTS = ("confusion.png", "roc.png", "reliability.png")
-RUN_FILE = "run.json"  # what tells a RUN from a bundle
+# What tells a RUN, and the folder of a cross-validation's runs, from a bundle.
+RUN_FILE, FOLDS_FILE = "run.json", "folds.json"
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle, or a RUN of edgecxr train; - is embedded.")],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Bundle, or a RUN of edgecxr train; - is the embedded bundle.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder per class, or a folder with a manifest.csv (of a RUN, by default: where it was then).",
+        ),
+    ] = None,
     split: Annotated[
         Literal["train", "dev", "test", "all"] | None,
         typer.Option(help="Default: test where there are splits, else all. A RUN has dev and test."),
@@ -49,12 +59,11 @@ def evaluate(
 ) -> None:
     """Compare a model's answers with labels, by class, origin and age, with intervals and calibration (extra: eval).
 
-    A bundle scores the pictures on this device; of a RUN, the logits that its training stored are taken.
+    A bundle scores the pictures on this device; of a RUN, or of a cross-validation's folder of them, the logits that
+    training stored are taken.
 
     Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable.
     """
-    from rich.console import Console
-
     from edgecxr import terminal
 
     for path in output or []:
@@ -66,11 +75,15 @@ def evaluate(
     drawing = cli_lab._lab("edgecxr.evaluation.page", "eval") if output or plots else None
     conditions = cli_lab.conditions(where)
     ignored = ignore_label or []
-    out, err = _consoles(Console)
-    if (model / RUN_FILE).is_file():
+    out, err = _consoles()
+    of_runs = {RUN_FILE: _of_run, FOLDS_FILE: _of_folds}
+    stored = next((of for file, of in of_runs.items() if (model / file).is_file()), None)
+    if stored is not None:
         asked = {"--device": device, "--engine": engine, "--precision": precision, "-j": workers, "--threads": threads}
         _refuse_for_a_run(asked)
-        scored, found = _of_run(model, data, split, conditions, ignored)
+        scored, found = stored(model, data, split, conditions, ignored)
+    elif data is None:
+        raise UsageError(f"a bundle needs labelled pictures, give DATA: edgecxr eval {model} DATA")
     else:
         options = {"device": device, "precision": precision, "workers": workers, "threads": threads}
         scored, found = _of_bundle(model, data, split, conditions, ignored, options, err)
@@ -87,7 +100,7 @@ def evaluate(
             advance=lambda done, total: bar.update(task, completed=done, total=total),
         )
     report = {
-        "data": data.resolve().name,
+        "data": found["data"],
         "split": found["split"],
         "where": conditions,
         "ignored_labels": ignored,
@@ -121,7 +134,7 @@ def _of_bundle(
     conditions: dict[str, str],
     ignored: list[str],
     options: dict[str, Any],
-    err: "Console",
+    err: Console,
 ) -> tuple["Scored", dict[str, Any]]:
     """Logits of the pictures through the bundle's pipeline, and what else the report needs to know."""
     from edgecxr import pipeline, terminal
@@ -139,6 +152,7 @@ def _of_bundle(
         task = bar.add_task("", total=len(examples))
         scored = score(session, examples, lambda _: bar.advance(task))
     return scored, {
+        "data": data.resolve().name,
         "labels": opened.labels,
         "split": chosen,
         "temperature": opened.temperature,
@@ -148,11 +162,9 @@ def _of_bundle(
 
 
 def _of_run(
-    path: Path, data: Path, split: str | None, conditions: dict[str, str], ignored: list[str]
+    path: Path, data: Path | None, split: str | None, conditions: dict[str, str], ignored: list[str]
 ) -> tuple["Scored", dict[str, Any]]:
     """The logits that the run stored; temperature and operating points are fitted on those of dev, as an export's."""
-    from importlib import import_module
-
     from edgecxr.dataset import read_dataset
     from edgecxr.evaluation.operating import fit_operating_points
     from edgecxr.evaluation.score import narrowed, run_split, stored
@@ -160,26 +172,84 @@ def _of_run(
     from edgecxr.postprocess import probabilities
 
     chosen = run_split(split)
-    runs: Any = import_module("edgecxr.train.run")  # the runtime knows nothing of the lab; numpy is all this needs
-    run = runs.read_run(path)
+    run = _read_run(path)
     dev, part = run.logits("dev"), run.logits(chosen)
-    dataset = read_dataset(data)
+    dataset = read_dataset(data or _folder_of(run))
     scored = stored(dataset, run.labels, part.files, part.classes, part.logits)
     temperature = fit_temperature(dev.logits, dev.classes).temperature
     calibrated = probabilities(dev.logits, temperature)
     return narrowed(scored, dataset.where(conditions), ignored), {
+        "data": dataset.folder.resolve().name,
         "labels": run.labels,
         "split": chosen,
         "temperature": temperature,
         "operating_points": fit_operating_points(run.labels, dev.classes, calibrated, split="dev"),
-        "provenance": {
-            "model": f"run {path.resolve().name}",
-            "bundle_sha256": None,
-            "engine": "keras",
-            "provider": None,
-            "device": None,
-            "precision": "fp32",
-        },
+        "provenance": _provenance_of(path),
+    }
+
+
+def _of_folds(
+    path: Path, data: Path | None, split: str | None, conditions: dict[str, str], ignored: list[str]
+) -> tuple["Scored", dict[str, Any]]:
+    """The out-of-fold logits of a cross-validation, each with the temperature fitted on its own fold's dev part.
+
+    There are no operating points: each fold would have thresholds of its own, and none is kept for a bundle.
+    """
+    import numpy as np
+
+    from edgecxr.dataset import read_dataset
+    from edgecxr.evaluation.score import narrowed, stored
+    from edgecxr.evaluation.temperature import fit_temperature
+
+    if split not in (None, "test"):
+        raise UsageError(f"a cross-validation holds each picture's answer as a test picture only, got --split {split}")
+    try:
+        count = int(json.loads((path / FOLDS_FILE).read_text(encoding="utf-8"))["folds"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"not a cross-validation of edgecxr train ({type(error).__name__}): {path}") from None
+    runs = [_read_run(path / f"fold-{number}") for number in range(1, count + 1)]
+    dataset = read_dataset(data or _folder_of(runs[0]))
+    parts = [run.logits("test") for run in runs]
+    files = [file for part in parts for file in part.files]
+    classes = np.concatenate([part.classes for part in parts])
+    logits = np.concatenate([part.logits for part in parts])
+    scored = narrowed(stored(dataset, runs[0].labels, files, classes, logits), dataset.where(conditions), ignored)
+    temperature_of = {}
+    for run, part in zip(runs, parts, strict=True):
+        dev = run.logits("dev")
+        temperature_of |= dict.fromkeys(part.files, fit_temperature(dev.logits, dev.classes).temperature)
+    return scored, {
+        "data": dataset.folder.resolve().name,
+        "labels": runs[0].labels,
+        "split": f"test of {count} folds",
+        "temperature": np.array([temperature_of[example.file] for example in scored.examples]),
+        "operating_points": (),
+        "provenance": _provenance_of(path),
+    }
+
+
+def _read_run(path: Path) -> Any:
+    runs: Any = import_module("edgecxr.train.run")  # the runtime knows nothing of the lab; numpy is all this needs
+    return runs.read_run(path)
+
+
+def _folder_of(run: Any) -> Path:
+    """Where the run's pictures were; raises UsageError where it doesn't say."""
+    folder = run.description["data"].get("folder")
+    if not folder:
+        raise UsageError(f"the run doesn't say where its pictures are; give DATA: {run.folder}")
+    return Path(folder)
+
+
+def _provenance_of(path: Path) -> dict[str, Any]:
+    """What a bundle's pipeline would say of itself, for logits that Keras computed."""
+    return {
+        "model": f"run {path.resolve().name}",
+        "bundle_sha256": None,
+        "engine": "keras",
+        "provider": None,
+        "device": None,
+        "precision": "fp32",
     }
 
 
@@ -205,10 +275,8 @@ def _write(path: Path, content: bytes) -> None:
         raise UsageError(f"the output can't be written ({error.strerror}): {path}") from None
 
 
-def _consoles(kind: type["Console"]) -> tuple["Console", "Console"]:
+def _consoles() -> tuple[Console, Console]:
     """(stdout for results, stderr for everything else)"""
-    import sys
-
     # Without a terminal rich assumes 80 columns and folds every row.
     out, err = (None if stream.isatty() else 200 for stream in (sys.stdout, sys.stderr))
-    return kind(highlight=False, width=out), kind(stderr=True, highlight=False, width=err)
+    return Console(highlight=False, width=out), Console(stderr=True, highlight=False, width=err)

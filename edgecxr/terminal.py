@@ -124,6 +124,10 @@ def bundle_table(bundle: Bundle) -> Table:
         "resize": f"{contract.filter}, {contract.geometry}",
         "temperature": f"{bundle.temperature:.3f}",
     }
+    for point in bundle.operating_points:
+        rows[f"{point.label} at {point.target_sensitivity:.0%} of {point.split}"] = (
+            f"p >= {point.threshold:.3f}: sensitivity {point.sensitivity:.1%}, specificity {point.specificity:.1%}"
+        )
     for artifact in bundle.artifacts:
         preferred = ", preferred" if artifact.preferred else ""
         rows[artifact.file] = f"{artifact.format} {artifact.precision}, {artifact.bytes / 1e6:.1f} MB{preferred}"
@@ -193,6 +197,9 @@ def evaluation_tables(report: Mapping[str, Any]) -> list[Table]:
         _figure_row(figures, name + shown, report["calibration"]["after"][key], share=key == "ece")
     for row in report["within_ages"]:
         title = f"{' / '.join(row['labels'])}, {row['age']}"
+        if row["absent"]:
+            figures.add_row(printable(title), "–", "", f"no {row['age']} {', '.join(row['absent'])}")
+            continue
         _figure_row(figures, f"{title}: accuracy", row["accuracy"])
         _figure_row(figures, f"{title}: AUROC", row["auroc"], share=False)
     for row in report["by_origin"]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import edgecxr
 from edgecxr.evaluation.plots import plots
-from edgecxr.evaluation.subsets import pair_title
+from edgecxr.evaluation.subsets import not_measured, pair_title
 from edgecxr.pages import data_uri, render
 
 Report = Mapping[str, Any]
@@ -27,7 +27,7 @@ def page(report: Report) -> str:
         version=edgecxr.__version__,
         report=report,
         main=MAIN,
-        pairs=[(pair_title(row), row) for row in report["within_ages"]],
+        pairs=[(pair_title(row), not_measured(row), row) for row in report["within_ages"]],
         plots={name.removesuffix(".png"): data_uri(content) for name, content in plots(report).items()},
         pictures_of={label: sum(row) for label, row in zip(report["labels"], report["confusion"], strict=True)},
     )

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from edgecxr.evaluation.intervals import wilson_interval
 from edgecxr.pages import new_figure, png
 
 Report = Mapping[str, Any]
@@ -86,7 +87,7 @@ def roc(report: Report) -> Figure:
 def reliability(report: Report) -> Figure:
     """Share right against confidence, before and after the temperature; below, how many pictures each bin holds.
 
-    The area of a mark grows with the pictures of its bin.
+    The area of a mark grows with the pictures of its bin; a bar is Wilson's 95 % interval over them.
     """
     figure = _figure(*SIZE)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -107,6 +108,9 @@ def reliability(report: Report) -> Figure:
             label=title + ("" if ece is None else f": ECE {ece:.1%}"),
         )
         axes.scatter(x, y, s=areas, color=COLOURS[1 - place], marker="o" if place else "s", zorder=3)
+        if when == "after":
+            spans = [wilson_interval(round(row["accuracy"] * row["pictures"]), row["pictures"]) for row in bins]
+            axes.vlines(x, *(zip(*spans, strict=True) if spans else ([], [])), color=COLOURS[0], alpha=0.35, linewidth=3)
     rows = report["calibration"]["after"]["reliability"]
     lows = [row["low"] for row in rows]
     below.bar(
@@ -121,7 +125,7 @@ def reliability(report: Report) -> Figure:
     _percent_square(axes)
     axes.set_aspect("auto")
     axes.set_ylabel("share right")
-    axes.set_title("Reliability of the top class's probability", fontsize=11)
+    axes.set_title("Reliability of the top class's probability (95 % interval)", fontsize=11)
     axes.legend(loc="upper left", fontsize=9, frameon=False)
     below.set_ylabel("pictures,\ncalibrated", fontsize=9)
     below.set_xlabel("confidence (probability of the answer)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgecxr.evaluation.subsets import pair_title
+from edgecxr.evaluation.subsets import not_measured, pair_title
 
 Report = Mapping[str, Any]
 
@@ -126,6 +126,9 @@ def _shares(model: Report) -> str:
     rows += [[f"{row['label']} found, of {row['origin']}", *_figure(row["sensitivity"])] for row in model["by_origin"]]
     for pair in model["within_ages"]:
         title = pair_title(pair)
+        if pair["absent"]:
+            rows.append([title, not_measured(pair), "", ""])
+            continue
         rows.append([f"{title}: accuracy", *_figure(pair["accuracy"])])
         rows += [[f"{title}: {label} found", *_figure(pair["sensitivity"][label])] for label in pair["labels"]]
         rows.append([f"{title}: AUROC", *_figure(pair["auroc"], share=False)])

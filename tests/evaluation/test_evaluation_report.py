@@ -13,7 +13,7 @@ from edgecxr.evaluation.operating import fit_operating_points
 from edgecxr.evaluation.page import page
 from edgecxr.evaluation.plots import plots
 from edgecxr.evaluation.report import report
-from edgecxr.evaluation.subsets import pair_title
+from edgecxr.evaluation.subsets import not_measured, pair_title
 from edgecxr.postprocess import probabilities
 from edgecxr.terminal import evaluation_tables
 
@@ -89,8 +89,40 @@ def test_ages_are_kept_apart() -> None:
 def test_a_third_class_of_an_age_makes_a_pair_of_its_own() -> None:
     classes, logits, groups, _ = given()
     rows = report(LABELS, classes, logits, 1.0, groups, ["Adult"] * len(groups), replicates=20)["within_ages"]
-    assert [row["labels"] for row in rows] == [["covid", "normal"], ["viral_pneumonia", "normal"]]
-    assert report(LABELS, classes, logits, 1.0, groups, replicates=20)["within_ages"] == []
+    assert [(row["age"], *row["labels"]) for row in rows if not row["absent"]] == [
+        ("adult", "covid", "normal"),
+        ("adult", "viral_pneumonia", "normal"),
+    ]
+
+
+def test_a_pair_that_is_always_reported_says_what_it_lacks() -> None:
+    classes, logits, groups, origins = given()
+    rows = [i for i, origin in enumerate(origins) if origin != "adult, B"]  # as in the original recipe's data
+
+    def within(kept: list[int], places: list[str], labels: tuple[str, ...] = LABELS) -> list[dict[str, Any]]:
+        chosen = ([classes[i] for i in kept], logits[kept], 1.0, [groups[i] for i in kept], places)
+        found: list[dict[str, Any]] = report(labels, *chosen, replicates=20)["within_ages"]
+        return found
+
+    children, adults = within(rows, [origins[i] for i in rows])
+    assert (children["absent"], counts(children["accuracy"])) == ([], (11, 14))
+    assert (adults["labels"], adults["absent"]) == (["covid", "normal"], ["normal"])
+    assert adults["accuracy"]["value"] is adults["auroc"]["value"] is None
+    assert counts(adults["sensitivity"]["covid"]) == (8, 9)
+    assert not_measured(adults) == "not measured: the origins name no adult normal here"
+    assert not_measured(children) == ""
+    # No origins at all: both are said to be impossible. Classes that the model doesn't know have no pair.
+    unknown = within(rows, [""] * len(rows))
+    assert [row["absent"] for row in unknown] == [["viral_pneumonia", "normal"], ["covid", "normal"]]
+    assert within(rows, [""] * len(rows), ("a", "b", "c")) == []
+    whole = {**ASKED, **made(), "within_ages": unknown}
+    assert page(whole).count("not measured: the origins name no") == 2
+
+
+def test_what_an_origin_is_taken_for() -> None:
+    rows = made()["by_origin"]
+    assert [list(row["answers"].values()) for row in rows] == [[8, 1, 0], [1, 3, 0], [0, 4, 1], [1, 1, 7]]
+    assert "covid 1, normal 1" in page({**ASKED, **made()})
 
 
 def test_before_and_after_the_temperature() -> None:
