@@ -67,8 +67,7 @@ def other_source(folder: Path, labels: tuple[str, ...]) -> tuple[Example, ...]:
 def measure(run: Path, others: tuple[Example, ...], cache: Path) -> dict[str, float]:
     read = read_run(run)
     dev = read.logits("dev")
-    fitted = model.build(read.recipe, len(read.labels))
-    fitted.load_weights(read.weights)
+    fitted = model.load_run(read)
     inputs = pictures.load(others, read.contract, cache, pictures.fingerprint(others))
     answers = predict(fitted, inputs, range(len(others))).argmax(axis=1)
     right = np.array([read.labels[a] == e.label for a, e in zip(answers, others, strict=True)])

@@ -19,7 +19,11 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="The RUN, a folder that is absent or empty.")],
     recipe: Annotated[Literal["default", "seed"], typer.Option(help="seed is the original tutorial's.")] = "default",
     backbone_weights: Annotated[
-        str, typer.Option(metavar="imagenet|none|PATH", help="imagenet is downloaded by Keras.")
+        str,
+        typer.Option(
+            metavar="imagenet|none|PATH",
+            help="imagenet is downloaded by Keras; PATH is a weights file, or a RUN to go on from in other data or size.",
+        ),
     ] = "imagenet",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the last stage.")] = None,
     input_size: Annotated[int | None, typer.Option(min=71, max=1024, help="Side of the network's input, px.")] = None,

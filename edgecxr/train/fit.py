@@ -40,6 +40,7 @@ from edgecxr.train.run import (
     SCHEMA,
     WEIGHTS,
     Logits,
+    read_run,
     write_history,
     write_json,
     write_logits,
@@ -52,7 +53,7 @@ class Call:
 
     data: Path
     recipe: Recipe
-    backbone_weights: str = "imagenet"  # or none, or a path
+    backbone_weights: str = "imagenet"  # or none, a path, or a RUN
     seed: int = 0
     where: Mapping[str, str] = field(default_factory=dict)  # manifest columns that pictures must have
     hold_out_origin: str | None = None  # test on this origin alone, learn from the others
@@ -109,11 +110,11 @@ def fit_dataset(
         raise UsageError(f"the run is finished, there is nothing to resume: {folder}")
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
-    accelerator = accelerators.choose(device)
+    accelerator = accelerators.choose(device, recipe.batch_size)
     contract = Contract(height=recipe.input_size, width=recipe.input_size)
     contract = replace(contract, source_size=pictures.source_size(dataset.split("train"), contract))
-    data_fingerprint = pictures.fingerprint(dataset.examples)
-    backbone = _weights_identity(call.backbone_weights)
+    data_fingerprint, content_fingerprint = pictures.fingerprints(dataset.examples)
+    backbone = weights_identity(call.backbone_weights)
     mixed = recipe.mixed_precision and accelerator.bfloat16
     identity = {
         "recipe": recipe.to_json(),
@@ -128,11 +129,12 @@ def fit_dataset(
     }
     start = checkpoint.load(folder) if resume else None
     if start:
-        checkpoint.check_identity(start, identity)
+        checkpoint.check_identity(start.identity, identity)
         console.print(f"going on after {start.epoch} epochs and {start.step} steps", highlight=False)
     cache = cache or default_cache()
-    inputs = _load(dataset, contract, cache, data_fingerprint, console)
+    inputs = _load(dataset, contract, cache, content_fingerprint, console)
     _describe(console, dataset, contract, recipe, f"{accelerator}{', bfloat16' if mixed else ''}")
+    _warn_of_leak(console, backbone, data_fingerprint)
 
     keras.utils.set_random_seed(call.seed)
     with _arithmetic(mixed, accelerator):
@@ -251,13 +253,13 @@ def versions() -> dict[str, str]:
 
 
 def _load(
-    dataset: Dataset, contract: Contract, cache: Path, data_fingerprint: str, console: Console
+    dataset: Dataset, contract: Contract, cache: Path, fingerprint: str, console: Console
 ) -> npt.NDArray[np.uint8]:
     bar = progress(console, "decoding")
     with bar:
         task = bar.add_task("", total=len(dataset.examples))
         return pictures.load(
-            dataset.examples, contract, cache, data_fingerprint, lambda done: bar.update(task, completed=done)
+            dataset.examples, contract, cache, fingerprint, lambda done: bar.update(task, completed=done)
         )
 
 
@@ -271,8 +273,27 @@ def _describe(console: Console, dataset: Dataset, contract: Contract, recipe: Re
     console.print(f"recipe {recipe.name} at {contract.width} px{reduced}; on {where}", highlight=False)
 
 
-def _weights_identity(backbone_weights: str) -> dict[str, str]:
+def weights_identity(backbone_weights: str) -> dict[str, Any]:
+    """Where the backbone's weights come from; for a RUN, with what it was fitted on and its own beginning."""
     path = Path(backbone_weights)
-    if backbone_weights in ("imagenet", "none") or not path.is_file():
+    if backbone_weights in ("imagenet", "none") or not path.exists():
         return {"source": backbone_weights}
-    return {"source": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    if not path.is_dir():
+        return {"source": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    run = read_run(path)
+    return {
+        "source": f"run {path.resolve().name}",
+        "sha256": hashlib.sha256(run.weights.read_bytes()).hexdigest(),
+        "fitted_on": run.description["data"]["fingerprint"],
+        "recipe": run.recipe.to_json(),
+        "backbone_weights": run.description["backbone_weights"],
+    }
+
+
+def _warn_of_leak(console: Console, backbone: Mapping[str, Any], data_fingerprint: str) -> None:
+    """The pictures that a RUN learnt from may be the test pictures of this one, unless both have the same splits."""
+    if backbone.get("fitted_on", data_fingerprint) != data_fingerprint:
+        console.print(
+            f"note: {backbone['source']} was fitted on other data or other splits; where it has learnt from a picture "
+            "of this test split, or from its near-duplicate, the test figures flatter (edgecxr audit --against)"
+        )

@@ -10,6 +10,7 @@ import keras
 
 from edgecxr.errors import UnavailableError, UsageError
 from edgecxr.train.recipes import Recipe
+from edgecxr.train.run import Run, read_run
 
 BACKBONE = "xception"
 
@@ -20,7 +21,8 @@ def build(recipe: Recipe, class_count: int, backbone_weights: str = "none") -> A
     The grey picture is repeated into Xception's three channels (the deploy graph folds that away). The head is linear
     and ends in logits; the loss applies the softmax, which is the same arithmetic with less rounding.
 
-    `backbone_weights` is `imagenet`, `none` or a path to weights of `keras.applications.Xception(include_top=False)`.
+    `backbone_weights` is `imagenet`, `none`, a path to weights of `keras.applications.Xception(include_top=False)`, or
+    a finished RUN, whose backbone is taken whatever its input size and labels.
     Raises UnavailableError where the ImageNet weights can't be downloaded, UsageError for a file that doesn't fit.
     """
     size = recipe.input_size
@@ -58,12 +60,26 @@ def _backbone(size: int, weights: str) -> Any:
                 "the ImageNet weights can't be downloaded; give --backbone-weights a path to weights of "
                 f"keras.applications.Xception(include_top=False), or none ({type(error).__name__})"
             ) from None
+    if Path(weights).is_dir():
+        backbone = xception(None)
+        backbone.set_weights(load_run(read_run(Path(weights))).get_layer(BACKBONE).get_weights())
+        return backbone
     if not Path(weights).is_file():
-        raise UsageError(f"--backbone-weights expects imagenet, none or an existing file, got {weights!r}")
+        raise UsageError(f"--backbone-weights expects imagenet, none, an existing file or a RUN, got {weights!r}")
     try:
         return xception(weights)
     except (OSError, ValueError, KeyError):
         raise UsageError(f"the file holds no weights of Xception without its top: {weights}") from None
+
+
+def load_run(run: Run) -> Any:
+    """The classifier of a finished RUN with its weights; raises UsageError where they aren't those of its recipe."""
+    model = build(run.recipe, len(run.labels))
+    try:
+        model.load_weights(run.weights)
+    except (OSError, ValueError, KeyError):
+        raise UsageError(f"the weights are damaged or don't fit the run's recipe: {run.weights}") from None
+    return model
 
 
 def freeze(model: Any, trainable_from: str | None) -> None:

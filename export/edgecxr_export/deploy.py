@@ -31,14 +31,9 @@ def reference_model(run: Run) -> Any:
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        model = models.build(run.recipe, len(run.labels))
+        return models.load_run(run)
     finally:
         keras.config.set_dtype_policy(policy)
-    try:
-        model.load_weights(run.weights)
-    except (OSError, ValueError, KeyError):
-        raise UsageError(f"the weights are damaged or don't fit the run's recipe: {run.weights}") from None
-    return model
 
 
 def deploy_model(reference: Any, recipe: Recipe, input_dtype: Literal["uint8", "float32"] = "uint8") -> Any:
