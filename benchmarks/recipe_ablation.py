@@ -11,7 +11,6 @@ the fits that are missing.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import statistics
 import tempfile
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_parts import part
 
-from edgecxr.dataset import Dataset, Example, read_dataset, with_splits
+from edgecxr.dataset import Example, read_dataset, with_splits
 from edgecxr.train import model, pictures
 from edgecxr.train.batches import predict
 from edgecxr.train.fit import Call, default_cache, fit_dataset
@@ -31,7 +31,7 @@ from edgecxr.train.run import read_run
 SIZE = 128  # px
 EPOCHS = 3  # of fine-tuning
 SEEDS = (0, 1, 2)
-TRAIN, TEST = 1500, 60  # pictures; the test split plays no part
+TRAIN, DEV, TEST = 1500, 400, 60  # pictures; the test split plays no part
 
 
 def variants(size: int, epochs: int) -> dict[str, Recipe]:
@@ -45,18 +45,6 @@ def variants(size: int, epochs: int) -> dict[str, Recipe]:
         "without resolution jitter": replace(base, augmentation=replace(changes, soften=0.0)),
         "without exposure jitter": replace(base, augmentation=replace(changes, contrast=0.0, brightness=0.0)),
     }
-
-
-def part(dataset: Dataset, sizes: dict[str, int]) -> Dataset:
-    """At most so many pictures of each split, the same ones each time and none of them by their place in a list."""
-
-    def place(example: Example) -> bytes:
-        return hashlib.sha256(example.file.encode()).digest()
-
-    kept: list[Example] = []
-    for split in ("train", "dev", "test"):
-        kept += sorted(dataset.split(split), key=place)[: sizes.get(split)]
-    return replace(dataset, examples=tuple(sorted(kept, key=lambda example: example.file)))
 
 
 def other_source(folder: Path, labels: tuple[str, ...]) -> tuple[Example, ...]:
@@ -106,7 +94,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     cache = default_cache()
-    dataset = part(with_splits(read_dataset(options.data), 0), {"train": options.train, "test": TEST})
+    dataset = part(with_splits(read_dataset(options.data), 0), {"train": options.train, "dev": DEV, "test": TEST})
     others = other_source(options.other, dataset.labels)
     rows = json.loads(options.output.read_text())["fits"] if options.output.is_file() else []
     for seed in SEEDS:

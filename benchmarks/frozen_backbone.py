@@ -1,0 +1,120 @@
+"""What computing a frozen backbone once brings: time and accuracy of the seed recipe with and without it.
+
+    python benchmarks/frozen_backbone.py DATA --backbone-weights FILE -o results.json [--where seed=1]
+
+Time, at the recipe's own size: two epochs of plain `fit`, of which the second (without what is compiled once) counts
+thirty times, against all thirty epochs on features, computing them included. Accuracy: the mean over the last ten
+epochs on dev, plain against features, for each seed; the difference with its 95 % interval (Student's t over seeds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from data_parts import part
+
+from edgecxr.dataset import Dataset, read_dataset, with_splits
+from edgecxr.machine import fingerprint
+from edgecxr.train.fit import Call, default_cache, fit_dataset
+from edgecxr.train.recipes import Recipe, recipe
+
+SEEDS = (0, 1, 2)
+T_95 = 4.303  # 97.5th percentile of Student's t with two degrees of freedom (any table of it)
+LAST = 10  # epochs
+TEST = 60  # pictures; the test split plays no part
+
+
+def variant(size: int, views: int, epochs: int) -> Recipe:
+    chosen = recipe("seed")
+    stages = tuple(replace(stage, epochs=epochs) for stage in chosen.stages)
+    return replace(chosen, input_size=size, feature_views=views, stages=stages)
+
+
+def history(dataset: Dataset, chosen: Recipe, options: argparse.Namespace, seed: int) -> list[dict[str, float]]:
+    """The rows of one fit; features are computed afresh."""
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch) / "cache"
+        cache.mkdir()
+        for file in default_cache().glob("pictures-*.npy"):
+            (cache / file.name).symlink_to(file)
+        run = Path(scratch) / "run"
+        fit_dataset(Call(options.data, chosen, options.backbone_weights, seed), dataset, run, cache=cache)
+        rows = np.genfromtxt(run / "history.csv", delimiter=",", names=True)
+        return [dict(zip(rows.dtype.names, row, strict=True)) for row in np.atleast_1d(rows)]
+
+
+def times(dataset: Dataset, options: argparse.Namespace) -> dict[str, Any]:
+    size, epochs, views = recipe("seed").input_size, recipe("seed").stages[0].epochs, recipe("seed").feature_views
+    plain = history(dataset, variant(size, 0, 2), options, 0)
+    shared = history(dataset, variant(size, views, epochs), options, 0)
+    first, second = (row["seconds"] for row in plain)
+    total = sum(row["seconds"] for row in shared)
+    return {
+        "size": size,
+        "epochs": epochs,
+        "views": views,
+        "train_pictures": len(dataset.split("train")),
+        "dev_pictures": len(dataset.split("dev")),
+        "plain_two_epochs_seconds": [first, second],
+        "plain_all_epochs_seconds": epochs * second,
+        "features_all_epochs_seconds": total,
+        "times_faster": epochs * second / total,
+        "times_faster_by_both_plain_epochs": epochs / 2 * (first + second) / total,
+    }
+
+
+def accuracies(dataset: Dataset, options: argparse.Namespace) -> dict[str, Any]:
+    epochs, views = recipe("seed").stages[0].epochs, recipe("seed").feature_views
+    rows = []
+    for seed in SEEDS:
+        row: dict[str, Any] = {"seed": seed}
+        for name, count in (("plain", 0), ("features", views)):
+            fitted = history(dataset, variant(options.accuracy_size, count, epochs), options, seed)
+            row[name] = statistics.mean(epoch["val_accuracy"] for epoch in fitted[-LAST:])
+        rows.append({**row, "difference": row["features"] - row["plain"]})
+        print(rows[-1], flush=True)
+    differences = [row["difference"] for row in rows]
+    mean = statistics.mean(differences)
+    reach = T_95 * statistics.stdev(differences) / math.sqrt(len(differences))
+    return {
+        "size": options.accuracy_size,
+        "train_pictures": len(dataset.split("train")),
+        "dev_pictures": len(dataset.split("dev")),
+        "seeds": rows,
+        "difference": {"mean": mean, "interval95": [mean - reach, mean + reach]},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--backbone-weights", default="imagenet")
+    parser.add_argument("--where", action="append", default=[], help="COLUMN=VALUE in the manifest")
+    parser.add_argument("--time-train", type=int, help="training pictures for the time (default: all)")
+    parser.add_argument("--accuracy-train", type=int, help="training pictures for the accuracy (default: all)")
+    parser.add_argument("--accuracy-size", type=int, default=299, help="px, for the accuracy")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    dataset = read_dataset(options.data).where(dict(condition.split("=", 1) for condition in options.where))
+    dataset = with_splits(dataset, 0)
+    report: dict[str, Any] = {"what": "a frozen backbone computed once", "machine": fingerprint()}
+    for name, measure, count in (
+        ("time", times, options.time_train),
+        ("accuracy", accuracies, options.accuracy_train),
+    ):
+        dev = None if count is None else count // 4
+        report[name] = measure(part(dataset, {"train": count, "dev": dev, "test": TEST}), options)
+        options.output.write_text(json.dumps(report, indent=1) + "\n")
+        print(json.dumps(report[name], indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
