@@ -214,7 +214,7 @@ def _of_folds(
     classes = np.concatenate([part.classes for part in parts])
     logits = np.concatenate([part.logits for part in parts])
     scored = narrowed(stored(dataset, runs[0].labels, files, classes, logits), dataset.where(conditions), ignored)
-    temperature_of = {}
+    temperature_of: dict[str, float] = {}
     for run, part in zip(runs, parts, strict=True):
         dev = run.logits("dev")
         temperature_of |= dict.fromkeys(part.files, fit_temperature(dev.logits, dev.classes).temperature)

@@ -1,6 +1,7 @@
 """A bundle is whole or refused; what was hashed is what is returned."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,59 @@ def test_a_manifest_with_the_right_digest_and_the_wrong_content_is_refused(
 ) -> None:
     with pytest.raises(BundleError, match=words):
         load(tiny.write_bundle(tmp_path / "t.edgecxr", **changes))
+
+
+POINT = {
+    "label": "covid", "target_sensitivity": 0.95, "threshold": 0.31, "sensitivity": 0.96, "specificity": 0.9,
+    "split": "dev", "pictures": 1222,
+}  # fmt: skip
+
+
+def test_operating_points_are_read_and_a_bundle_without_any_is_none_the_worse(tmp_path: Path) -> None:
+    assert load(tiny.write_bundle(tmp_path / "none.edgecxr")).operating_points == ()
+    rows = [POINT, {**POINT, "label": "normal", "threshold": 0, "specificity": 1}]
+    first, second = load(tiny.write_bundle(tmp_path / "two.edgecxr", operating_points=rows)).operating_points
+    assert asdict(first) == POINT
+    assert (second.label, second.threshold) == ("normal", 0)
+    old = tiny.write_bundle(tmp_path / "old.edgecxr")  # an exporter that knew of none
+    manifest = json.loads((old / "bundle.json").read_text())
+    del manifest["operating_points"]
+    manifest["digest"] = manifest_digest(manifest)
+    (old / "bundle.json").write_text(json.dumps(manifest))
+    assert load(old).operating_points == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"threshold": 1.01}, "must lie in 0 to 1"),
+        ({"threshold": -0.01}, "must lie in 0 to 1"),
+        ({"threshold": float("nan")}, "must lie in 0 to 1"),
+        ({"threshold": "0.5"}, "must lie in 0 to 1"),
+        ({"threshold": True}, "must lie in 0 to 1"),
+        ({"target_sensitivity": 95}, "must lie in 0 to 1"),
+        ({"sensitivity": None}, "must lie in 0 to 1"),
+        ({"specificity": float("inf")}, "must lie in 0 to 1"),
+        ({"label": "tuberculosis"}, "one of the labels"),
+        ({"label": ["covid"]}, "one of the labels"),
+        ({"split": "dev\x1b[2J"}, "and a split"),
+        ({"split": 1}, "and a split"),
+        ({"pictures": 0}, "on how many pictures"),
+        ({"pictures": 3.5}, "on how many pictures"),
+        ({"pictures": True}, "on how many pictures"),
+    ],
+)
+def test_an_operating_point_that_can_not_be_one_is_refused(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(BundleError, match=words):
+        load(tiny.write_bundle(tmp_path / "t.edgecxr", operating_points=[POINT, {**POINT, **changes}]))
+
+
+@pytest.mark.parametrize("points", [None, 7, "covid", [None], [[]], [{"label": "covid"}], {"covid": 0.5}])
+def test_garbage_for_operating_points_is_refused(tmp_path: Path, points: object) -> None:
+    with pytest.raises(BundleError, match="lacks or garbles"):
+        load(tiny.write_bundle(tmp_path / "t.edgecxr", operating_points=points))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"schema": 1}', "\xff"])

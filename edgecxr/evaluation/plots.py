@@ -110,7 +110,9 @@ def reliability(report: Report) -> Figure:
         axes.scatter(x, y, s=areas, color=COLOURS[1 - place], marker="o" if place else "s", zorder=3)
         if when == "after":
             spans = [wilson_interval(round(row["accuracy"] * row["pictures"]), row["pictures"]) for row in bins]
-            axes.vlines(x, *(zip(*spans, strict=True) if spans else ([], [])), color=COLOURS[0], alpha=0.35, linewidth=3)
+            axes.vlines(
+                x, [low for low, _ in spans], [high for _, high in spans], color=COLOURS[0], alpha=0.35, linewidth=3
+            )
     rows = report["calibration"]["after"]["reliability"]
     lows = [row["low"] for row in rows]
     below.bar(

@@ -31,9 +31,10 @@ def test_a_threshold_by_hand() -> None:
 def test_the_product_s_rounding_does_not_cost_a_picture() -> None:
     scores = np.linspace(0.99, 0.51, 50)
     p = np.concatenate([np.stack([scores, 1 - scores], axis=1), [[0.1, 0.9]] * 3])
-    point = fit_operating_points(LABELS, np.array([0] * 50 + [1] * 3), p, split="dev", targets=(0.94,))[0]
-    assert 0.94 * 50 == pytest.approx(47)
-    assert point.sensitivity == 47 / 50
+    point = fit_operating_points(LABELS, np.array([0] * 50 + [1] * 3), p, split="dev", targets=(0.56,))[0]
+    target, pictures = 0.56, 50
+    assert target * pictures > 28  # by a last bit: rounded up as it is, it would ask for a 29th
+    assert point.sensitivity == 28 / 50
 
 
 def test_a_class_that_can_not_be_told_apart_gets_no_threshold() -> None:
