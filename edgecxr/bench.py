@@ -20,9 +20,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgecxr import images, machine, pipeline
-from edgecxr.bundle import Artifact, Bundle
+from edgecxr.bundle import Bundle
 from edgecxr.engines import ort
-from edgecxr.engines.select import choose_device, open_engine
+from edgecxr.engines.select import Choice, choices, open_engine
 from edgecxr.errors import PictureRejected, UnavailableError, UsageError
 
 SCHEMA = 1
@@ -98,19 +98,22 @@ def bench(
     files: Sequence[Path],
     *,
     device: str = "auto",
+    engine: str = "auto",
     precision: str = "auto",
     batch_sizes: Sequence[int] | None = None,
     seconds: float = 30.0,
     advance: Callable[[int, int], Any] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Measure each artifact, model only and from files, in about `seconds`; returns the report as JSON-able data.
+    """Measure each artifact on each installed engine, model only and from files, in about `seconds`.
+
+    Returns the report as JSON-able data.
 
     Raises UsageError where the files hold no picture that can be scored, UnavailableError where nothing can run.
     """
     usable, inputs = _usable(bundle, files)
     cases = []
-    for artifact, chosen in _artifacts(bundle, device, precision):
-        cases += _cases(bundle, artifact, chosen, usable, inputs, batch_sizes)
+    for choice in _choices(bundle, device, engine, precision):
+        cases += _cases(bundle, choice, usable, inputs, batch_sizes)
     samples, rates = _measure(cases, seconds, advance)
     results = [_result(*row).__dict__ for row in zip(cases, samples, rates, strict=True)]
     return {
@@ -139,34 +142,29 @@ def _usable(bundle: Bundle, files: Sequence[Path]) -> tuple[list[Path], npt.NDAr
     return usable, np.stack([ready[place] for place in spread(len(ready), 64)])[..., None]
 
 
-def _artifacts(bundle: Bundle, device: str, precision: str) -> list[tuple[Artifact, str]]:
-    available = ort.available_devices()
-    chosen = []
-    for artifact in bundle.artifacts:
-        if artifact.format != "onnx" or precision not in ("auto", artifact.precision):
-            continue
-        target = choose_device(bundle, device, artifact.precision, available)
-        if (artifact.precision, target) not in (("int8", "cuda"), ("fp16", "cpu")):
-            chosen.append((artifact, target))
+def _choices(bundle: Bundle, device: str, engine: str, precision: str) -> list[Choice]:
+    found, not_run = choices(bundle, device=device, engine=engine, precision=precision)
+    # ONNX Runtime computes halves in software on a CPU.
+    chosen = [c for c in found if (c.engine, c.precision, c.device) != (ort.NAME, "fp16", "cpu")]
     if not chosen:
-        raise UnavailableError(f"the bundle holds nothing that can be measured with precision {precision} on {device}")
+        why = f": {'; '.join(not_run)}" if not_run else ""
+        raise UnavailableError(
+            f"the bundle holds nothing that can be measured with precision {precision} on {device}{why}"
+        )
     return chosen
 
 
 def _cases(
     bundle: Bundle,
-    artifact: Artifact,
-    device: str,
+    choice: Choice,
     files: Sequence[Path],
     inputs: npt.NDArray[np.uint8],
     batch_sizes: Sequence[int] | None,
 ) -> list[Case]:
-    cpus = machine.cpus()
-    latency = _open(bundle, artifact, device, pipeline.make_plan(device, cpus, workers=1))
-    folder = _open(bundle, artifact, device, pipeline.make_plan(device, cpus))
+    latency, folder = _open(bundle, choice, workers=1), _open(bundle, choice)
     # Long enough that the pool's start and end don't count for much.
     portion = 8 * max(4, folder.session.plan.workers * folder.session.plan.batch_size)
-    sizes = batch_sizes or ([1, 8] if device == "cpu" else [1, 8, 32, 128])
+    sizes = batch_sizes or ([1, 8] if choice.device == "cpu" else [1, 8, 32, 128])
     return [
         *(Case(latency.identity("model", n), n, _model_call(latency.session, _batches(inputs, n))) for n in sizes),
         Case(latency.identity("picture", 1), 1, _picture_call(latency.session, files)),
@@ -187,7 +185,7 @@ class _Opened:
         artifact, plan, engine = self.session.artifact, self.session.plan, self.session.engine
         return {
             "artifact": artifact.file,
-            "precision": artifact.precision,
+            "precision": engine.precision,
             "engine": engine.name,
             "provider": engine.provider,
             "device": engine.device,
@@ -200,11 +198,12 @@ class _Opened:
         }
 
 
-def _open(bundle: Bundle, artifact: Artifact, device: str, plan: pipeline.Plan) -> _Opened:
+def _open(bundle: Bundle, choice: Choice, workers: int | None = None) -> _Opened:
+    plan = pipeline.make_plan(choice.device, machine.cpus(), workers=workers, shared_pool=choice.engine == ort.NAME)
     begin = time.perf_counter()
-    engine = open_engine(bundle, artifact, device, plan.threads)
+    engine = open_engine(bundle, choice, plan.threads, plan.workers)
     load_ms = 1e3 * (time.perf_counter() - begin)
-    return _Opened(pipeline.Session(bundle, artifact, engine, plan), load_ms)
+    return _Opened(pipeline.Session(bundle, choice.artifact, engine, plan), load_ms)
 
 
 def _batches(inputs: npt.NDArray[np.uint8], size: int) -> list[npt.NDArray[np.uint8]]:

@@ -30,6 +30,7 @@ class Classifier:
         bundle: str | os.PathLike[str] | Bundle | None = None,
         device: str = "auto",
         *,
+        engine: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
         workers: int | None = 1,
@@ -37,12 +38,19 @@ class Classifier:
     ) -> None:
         """Open `bundle` (a path, an opened Bundle, or None for the embedded one) on `device`.
 
+        `engine` is onnxruntime, openvino or litert, `precision` fp32, bf16 (openvino), fp16 or int8; `auto` chooses.
         One worker with every CPU's thread is the lowest latency for `predict`; `workers=None` makes one-threaded
         workers, one a CPU, the highest throughput for `stream`. Raises BundleError and UnavailableError.
         """
         opened = bundle if isinstance(bundle, Bundle) else load(bundle)
         self._session = pipeline.open_session(
-            opened, device=device, precision=precision, threads=threads, workers=workers, batch_size=batch_size
+            opened,
+            device=device,
+            engine=engine,
+            precision=precision,
+            threads=threads,
+            workers=workers,
+            batch_size=batch_size,
         )
 
     @property

@@ -32,16 +32,18 @@ app = typer.Typer(
 )
 
 Device = Literal["auto", "cpu", "cuda"]
-Engine = Literal["auto", "onnxruntime"]
-Precision = Literal["auto", "fp32", "fp16", "int8"]
+Engine = Literal["auto", "onnxruntime", "openvino", "litert"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 ModelOption = Annotated[
     Path | None, typer.Option("-m", "--model", help="Bundle, a folder NAME.edgecxr (default: the embedded one).")
 ]
 DeviceOption = Annotated[Device, typer.Option(help="A device asked for by name is used or the run fails.")]
-EngineOption = Annotated[Engine, typer.Option(help="Inference engine.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Precision of the artifact.")]
-ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the engine's pool, which the workers share.")]
+EngineOption = Annotated[Engine, typer.Option(help="An engine asked for by name is used or the run fails.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="What is computed; bf16: the fp32 artifact on openvino.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="Threads of a call; with onnxruntime, of the pool that the workers share.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
 
@@ -132,7 +134,13 @@ def infer(
         records.check_output(output, overwrite=overwrite)
     found = images.find(paths, recursive=recursive)
     session = pipeline.open_session(
-        load(model), device=device, precision=precision, workers=workers, threads=threads, batch_size=batch_size
+        load(model),
+        device=device,
+        engine=engine,
+        precision=precision,
+        workers=workers,
+        threads=threads,
+        batch_size=batch_size,
     )
     out, err = _consoles()
     # The output of an earlier run may lie among the pictures; it is no input of this one.
@@ -222,11 +230,12 @@ class _Nowhere:
 def verify(
     bundle: Annotated[Path | None, typer.Argument(help="Bundle (default: the embedded one).")] = None,
     device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every hash of a bundle and its golden vectors on this device.
+    """Check every hash of a bundle and its golden vectors on this device, on every engine that is installed.
 
     Exit codes: 0 right, 3 a hash is wrong, 4 nothing can run here, 5 an answer is outside its tolerance.
     """
@@ -236,7 +245,7 @@ def verify(
     from edgecxr.bundle import load
     from edgecxr.verify import verify as run
 
-    result = run(load(bundle), device=device, precision=precision, threads=threads)
+    result = run(load(bundle), device=device, engine=engine, precision=precision, threads=threads)
     if as_json:
         _print_json({**asdict(result), "passed": result.passed})
     else:
@@ -245,6 +254,8 @@ def verify(
         out.print(terminal.verification_table(result))
         for reason in result.not_run:
             out.print(f"not run: {reason}", markup=False)
+        for note in result.notes:
+            out.print(note, markup=False)
     if not result.passed:
         _complain("golden vectors are outside their tolerance: this device doesn't give the bundle's answers")
         raise typer.Exit(5)
@@ -321,6 +332,7 @@ def bench(
             opened,
             files,
             device=device,
+            engine=engine,
             precision=precision,
             batch_sizes=batch_size,
             seconds=seconds,

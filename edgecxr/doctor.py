@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgecxr import bundle, machine
-from edgecxr.engines import ort
+from edgecxr.engines import litert, ort, ov, select
 from edgecxr.errors import EdgecxrError, UnavailableError
 
-# module that an extra brings -> the extra
-EXTRAS = {"onnxruntime": "cpu", "tensorflow": "train", "matplotlib": "train", "tf2onnx": "export", "onnx": "export"}
+# module that an extra of the lab brings -> the extra
+EXTRAS = {"tensorflow": "train", "matplotlib": "train", "tf2onnx": "export", "onnx": "export"}
+PACKAGES = {ov.NAME: "openvino", litert.NAME: "ai-edge-litert"}
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,34 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Look at engines, devices, the embedded bundle and the extras; changes nothing and never raises."""
     fingerprint = machine.fingerprint()
-    findings = [*_engine(fingerprint), _bundle(), *_cpu(fingerprint), *_extras()]
+    findings = [*_engines(fingerprint), *_bundle(), *_cpu(fingerprint), *_extras()]
     return Diagnosis(fingerprint, tuple(findings))
 
 
-def _engine(fingerprint: dict[str, Any]) -> list[Finding]:
+def _engines(fingerprint: dict[str, Any]) -> list[Finding]:
+    installed = select.installed_engines()
+    found = _onnxruntime(fingerprint) if ort.NAME in installed or _onnxruntimes() else []
+    found += [_other(name) for name in PACKAGES if name in installed]
+    if not found:
+        try:
+            select.choose_engine(bundle.load(), "auto", "auto", "auto", ())
+        except EdgecxrError as error:
+            found = [Finding("problem", str(error), "pip install 'edgecxr[cpu]'  (or [gpu])")]
+    absent = [name for name in PACKAGES if name not in installed]
+    if absent:
+        extras = ",".join(select.EXTRAS[name] for name in absent)
+        what = f"engines that aren't installed: {', '.join(absent)}; one engine is enough"
+        found.append(Finding("note", what, f"pip install 'edgecxr[{extras}]'"))
+    return found
+
+
+def _onnxruntimes() -> tuple[str, ...]:
+    """Versions of the two packages that bring ONNX Runtime, as many as are installed."""
+    versions = (machine.package_version("onnxruntime"), machine.package_version("onnxruntime-gpu"))
+    return tuple(version for version in versions if version)
+
+
+def _onnxruntime(fingerprint: dict[str, Any]) -> list[Finding]:
     cpu, gpu = machine.package_version("onnxruntime"), machine.package_version("onnxruntime-gpu")
     if cpu and gpu:
         return [
@@ -65,14 +89,34 @@ def _engine(fingerprint: dict[str, Any]) -> list[Finding]:
     return found
 
 
-def _bundle() -> Finding:
+def _other(engine: str) -> Finding:
+    """OpenVINO or LiteRT, which are there at least in part."""
+    package = PACKAGES[engine]
+    try:
+        devices = select.available_devices(engine)
+    except UnavailableError as error:
+        repair = f"pip uninstall -y {package} && pip install 'edgecxr[{select.EXTRAS[engine]}]'"
+        return Finding("problem", str(error), repair)
+    version = machine.package_version(package) or "of unknown version"
+    computes = [p for p in select.COMPUTES[engine] if p != "bf16" or ov.has_bf16()]
+    return Finding("ok", f"{engine} {version}, devices: {', '.join(devices)}, precisions: {', '.join(computes)}")
+
+
+def _bundle() -> list[Finding]:
     try:
         embedded = bundle.load()
         for file in embedded.files:
             embedded.read(file)
     except EdgecxrError as error:
-        return Finding("problem", f"the embedded bundle: {error}", "pip install --force-reinstall edgecxr")
-    return Finding("ok", f"embedded bundle {embedded.name} {embedded.version}, every hash right")
+        return [Finding("problem", f"the embedded bundle: {error}", "pip install --force-reinstall edgecxr")]
+    found = [Finding("ok", f"embedded bundle {embedded.name} {embedded.version}, every hash right")]
+    installed = select.installed_engines()
+    try:
+        if installed:  # else that was said above
+            select.choose_engine(embedded, "auto", "auto", "auto", installed)
+    except UnavailableError as error:
+        found.append(Finding("problem", f"the embedded bundle: {error}"))
+    return found
 
 
 def _cpu(fingerprint: dict[str, Any]) -> list[Finding]:
@@ -94,7 +138,7 @@ def _cpu(fingerprint: dict[str, Any]) -> list[Finding]:
 
 
 def _extras() -> list[Finding]:
-    absent = sorted({extra for module, extra in EXTRAS.items() if importlib.util.find_spec(module) is None} - {"cpu"})
+    absent = sorted({extra for module, extra in EXTRAS.items() if importlib.util.find_spec(module) is None})
     if not absent:
         return [Finding("ok", "training and export are installed")]
     return [

@@ -18,12 +18,13 @@ CPU_FEATURES = (
     "avx512f",
     "avx512_vnni",
     "avx512_bf16",
+    "amx_bf16",
     "amx_int8",
     "asimddp",
     "i8mm",
     "bf16",
 )
-PACKAGES = ("edgecxr", "numpy", "pillow", "typer", "onnxruntime", "onnxruntime-gpu")
+PACKAGES = ("edgecxr", "numpy", "pillow", "typer", "onnxruntime", "onnxruntime-gpu", "openvino", "ai-edge-litert")
 
 
 def cpus() -> int:

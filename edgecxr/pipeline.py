@@ -24,7 +24,7 @@ import numpy.typing as npt
 from edgecxr import images, machine
 from edgecxr.bundle import Artifact, Bundle
 from edgecxr.engines import Engine, ort
-from edgecxr.engines.select import choose_artifact, choose_device, open_engine
+from edgecxr.engines.select import choose, open_engine
 from edgecxr.errors import PictureRejected, UsageError
 from edgecxr.postprocess import is_finite, probabilities
 from edgecxr.preprocess import bit_depth
@@ -37,9 +37,10 @@ BATCH_SIZE = {"cpu": 1, "cuda": 32}  # on a CPU a batch only moves the working s
 
 @dataclass(frozen=True)
 class Plan:
-    """How the work is spread. `workers` take a batch each; they share one engine, whose pool has `threads`.
+    """How the work is spread. `workers` take a batch each, and one call of the engine uses `threads`.
 
-    A worker that runs the network is itself one thread of the pool, so at most workers + threads - 1 are busy.
+    ONNX Runtime's workers share one pool of `threads`, and a worker that runs the network is itself one of them: at
+    most workers + threads - 1 are busy. In the other engines each call has its own: at most workers * threads.
     """
 
     workers: int
@@ -64,21 +65,31 @@ class Session:
             engine=self.engine.name,
             provider=self.engine.provider,
             device=self.engine.device,
-            precision=self.artifact.precision,
+            precision=self.engine.precision,
         )
 
 
 def make_plan(
-    device: str, cpus: int, *, workers: int | None = None, threads: int | None = None, batch_size: int | None = None
+    device: str,
+    cpus: int,
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    batch_size: int | None = None,
+    shared_pool: bool = True,
 ) -> Plan:
     """Fill in what wasn't asked for: on a CPU a one-threaded worker a CPU, on a GPU a few that decode ahead."""
     for name, value in (("workers", workers), ("threads", threads), ("batch size", batch_size)):
         if value is not None and not 1 <= value <= 4096:
             raise UsageError(f"{name} must be between 1 and 4096, got {value}")
-    if workers is None:
-        workers = max(1, cpus - (threads or 1) + 1) if device == "cpu" else min(8, cpus)
-    if threads is None:
-        threads = max(1, cpus - workers + 1) if device == "cpu" else 1
+    if device != "cpu":
+        workers, threads = workers or min(8, cpus), threads or 1
+    elif shared_pool:
+        workers = workers or max(1, cpus - (threads or 1) + 1)
+        threads = threads or max(1, cpus - workers + 1)
+    else:
+        workers = workers or max(1, cpus // (threads or 1))
+        threads = threads or max(1, cpus // workers)
     return Plan(workers, threads, batch_size or BATCH_SIZE[device])
 
 
@@ -86,16 +97,23 @@ def open_session(
     bundle: Bundle,
     *,
     device: str = "auto",
+    engine: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
 ) -> Session:
-    """Choose device and artifact, load it, or raise UnavailableError before the first picture."""
-    chosen = choose_device(bundle, device, precision, ort.available_devices())
-    artifact = choose_artifact(bundle, chosen, precision)
-    plan = make_plan(chosen, machine.cpus(), workers=workers, threads=threads, batch_size=batch_size)
-    return Session(bundle, artifact, open_engine(bundle, artifact, chosen, plan.threads), plan)
+    """Choose engine, device and artifact, load it, or raise UnavailableError before the first picture."""
+    choice = choose(bundle, engine=engine, device=device, precision=precision)
+    plan = make_plan(
+        choice.device,
+        machine.cpus(),
+        workers=workers,
+        threads=threads,
+        batch_size=batch_size,
+        shared_pool=choice.engine == ort.NAME,
+    )
+    return Session(bundle, choice.artifact, open_engine(bundle, choice, plan.threads, plan.workers), plan)
 
 
 def stream(session: Session, paths: Iterable[Path], stop: Callable[[], bool] = lambda: False) -> Iterator[Prediction]:

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from edgecxr.bundle import Bundle, load
 from edgecxr.engines.ort import OnnxRuntimeEngine
-from edgecxr.engines.select import choose_artifact, choose_device, open_engine
+from edgecxr.engines.select import Choice, choose_artifact, choose_device, open_engine
 from edgecxr.errors import BundleError, UnavailableError
 from edgecxr.preprocess import Contract
 
@@ -65,10 +65,13 @@ def test_the_engine_computes_the_network(threads: int, batch: int) -> None:
 
 
 @pytest.mark.parametrize("change", [{"labels": ["a", "b"]}, {"preprocessing": Contract(height=80, width=80).to_json()}])
-def test_a_network_that_does_not_fit_its_manifest_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_network_that_does_not_fit_its_manifest_is_refused(
+    tmp_path: Path, change: dict[str, object], engine: str
+) -> None:
     bundle = load(tiny.write_bundle(tmp_path / "t.edgecxr", **change))
     with pytest.raises(BundleError, match="doesn't fit the bundle"):
-        open_engine(bundle, bundle.artifacts[0], "cpu", 1)
+        open_engine(bundle, Choice(bundle.artifacts[0], engine, "cpu", "fp32"), 1)
 
 
 def test_what_is_no_network_is_refused() -> None:

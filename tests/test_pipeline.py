@@ -41,15 +41,16 @@ def test_logits_and_probabilities_are_those_computed_by_hand(
     assert (prediction.width, prediction.height, prediction.bits) == (96, 80, 8)
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("workers", [1, 2, 5])
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_order_is_the_input_order_and_bad_pictures_change_nothing(
-    tiny_bundle: Path, picture: Callable[..., Path], tmp_path: Path, workers: int, batch_size: int
+    tiny_bundle: Path, picture: Callable[..., Path], tmp_path: Path, workers: int, batch_size: int, engine: str
 ) -> None:
     good = [picture(f"{i}.png", seed=i) for i in range(20)]
     broken = tmp_path / "broken.png"
     broken.write_bytes(good[0].read_bytes()[:200])
-    session = pipeline.open_session(load(tiny_bundle), workers=workers, batch_size=batch_size)
+    session = pipeline.open_session(load(tiny_bundle), engine=engine, workers=workers, batch_size=batch_size)
 
     def run(third: Path) -> list[Prediction]:
         paths = [third if i % 3 == 2 else path for i, path in enumerate(good)]
@@ -100,7 +101,8 @@ def test_a_picture_whose_logits_are_not_finite_is_rejected(
     session: pipeline.Session, picture: Callable[..., Path]
 ) -> None:
     class Broken:
-        name, provider, device, threads = "broken", "broken", "cpu", 1
+        name, provider, device, precision, threads = "broken", "broken", "cpu", "fp32", 1
+        input_shape, classes = (tiny.SIZE, tiny.SIZE, 1), 3
 
         def run(self, images: np.ndarray) -> np.ndarray:
             logits = np.zeros((len(images), 3), dtype=np.float32)
@@ -133,6 +135,23 @@ def test_a_picture_whose_logits_are_not_finite_is_rejected(
 )
 def test_plan(device: str, cpus: int, asked: dict[str, int], plan: tuple[int, int, int]) -> None:
     assert pipeline.make_plan(device, cpus, **asked) == pipeline.Plan(*plan)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "asked", "plan"),
+    [
+        (2, {}, (2, 1, 1)),
+        (8, {"threads": 4}, (2, 4, 1)),
+        (8, {"workers": 3}, (3, 2, 1)),
+        (8, {"workers": 1}, (1, 8, 1)),
+        (2, {"threads": 4}, (1, 4, 1)),
+        (2, {"workers": 4}, (4, 1, 1)),
+    ],
+)
+def test_plan_where_each_worker_has_threads_of_its_own(
+    cpus: int, asked: dict[str, int], plan: tuple[int, int, int]
+) -> None:
+    assert pipeline.make_plan("cpu", cpus, shared_pool=False, **asked) == pipeline.Plan(*plan)
 
 
 def test_an_impossible_plan_is_refused() -> None:

@@ -11,10 +11,13 @@ import numpy.typing as npt
 class Engine(Protocol):
     """A network that is loaded and ready. `run` may be called from several threads at once."""
 
-    name: str  # "onnxruntime"
+    name: str  # "onnxruntime", "openvino" or "litert"
     provider: str  # what executes, in the engine's own words: "CPUExecutionProvider"
     device: str  # "cpu" or "cuda"
+    precision: str  # what is computed: bf16 is computed from an fp32 artifact
     threads: int  # that one call of `run` uses
+    input_shape: tuple[int, ...]  # (H, W, 1)
+    classes: int
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits (N, K) of network inputs uint8 (N, H, W, 1)."""

@@ -62,7 +62,7 @@ class OnnxRuntimeEngine:
             )
         self._session = session
         self._input = session.get_inputs()[0].name
-        self.provider, self.device, self.threads = provider, device, threads
+        self.provider, self.device, self.precision, self.threads = provider, device, precision, threads
         self.input_shape = tuple(session.get_inputs()[0].shape[1:])  # (H, W, 1)
         self.classes = session.get_outputs()[0].shape[-1]
         if session.get_inputs()[0].type != "tensor(uint8)":

@@ -1,19 +1,84 @@
-"""Which artifact runs on which device: policy, pure except for `open_engine`."""
+"""Which artifact runs on which engine and device: policy, pure except for `choose`, `choices` and `open_engine`."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from edgecxr.bundle import Artifact, Bundle
-from edgecxr.engines import Engine, ort
+from edgecxr.engines import Engine, litert, ort, ov
 from edgecxr.errors import BundleError, UnavailableError
 
+# The order in which `auto` tries them. OpenVINO was faster wherever it was measured, but ONNX Runtime is what the gates
+# and golden vectors of a bundle are made with: a device's answers stay what they were when another engine is installed
+# beside it, and `edgecxr bench` shows what a change would gain.
+ORDER = (ort.NAME, ov.NAME, litert.NAME)
+FORMATS = {ort.NAME: "onnx", ov.NAME: "onnx", litert.NAME: "tflite"}
+COMPUTES = {ort.NAME: ("fp32", "fp16", "int8"), ov.NAME: tuple(ov.HINTS), litert.NAME: litert.PRECISIONS}
+MODULES = {ort.NAME: "onnxruntime", ov.NAME: "openvino", litert.NAME: "ai_edge_litert"}
+EXTRAS = {ort.NAME: "cpu", ov.NAME: "openvino", litert.NAME: "litert"}
+
 DEVICES = ("auto", *ort.PROVIDERS)
-ENGINES = ("auto", ort.NAME)
-PRECISIONS = ("auto", "fp32", "fp16", "int8")
+ENGINES = ("auto", *ORDER)
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 # What is fastest at equal answers: tensor cores take halves; a CPU takes bytes, and computes halves in software.
 PREFERENCE = {"cuda": ("fp16", "fp32"), "cpu": ("int8", "fp32")}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An artifact, and what runs it."""
+
+    artifact: Artifact
+    engine: str
+    device: str
+    precision: str  # that is computed: the artifact's, or bf16 from an fp32 artifact
+
+
+def stored(precision: str) -> str:
+    """The precision of the artifact from which `precision` is computed."""
+    return "fp32" if precision == "bf16" else precision
+
+
+def installed_engines() -> tuple[str, ...]:
+    """Engines whose package is there, in the order of preference; imports none of them."""
+    return tuple(name for name in ORDER if importlib.util.find_spec(MODULES[name]) is not None)
+
+
+def available_devices(engine: str) -> tuple[str, ...]:
+    """Devices that the engine can use here; imports it, and raises UnavailableError where it is absent or broken."""
+    if engine == ov.NAME:
+        return ov.available_devices()
+    return litert.available_devices() if engine == litert.NAME else ort.available_devices()
+
+
+def choose_engine(bundle: Bundle, engine: str, device: str, precision: str, installed: Sequence[str]) -> str:
+    """The engine that was asked for, or for `auto` the first installed one that can run something of the bundle so."""
+    if engine != "auto":
+        return engine
+    if not installed:
+        raise UnavailableError("no inference engine is installed, run: pip install 'edgecxr[cpu]' (or 'edgecxr[gpu]')")
+    able = [name for name in installed if _able(bundle, name, device, precision)]
+    if able:
+        return able[0]
+    absent = [name for name in ORDER if name not in installed and _able(bundle, name, device, precision)]
+    if absent:
+        asked = "" if precision == "auto" else f" in {precision}"
+        raise UnavailableError(
+            f"{' and '.join(installed)} can't run this bundle{asked}, {absent[0]} can; "
+            f"run: pip install 'edgecxr[{'gpu' if device == 'cuda' else EXTRAS[absent[0]]}]'"
+        )
+    return installed[0]  # which can't either, and says why
+
+
+def _able(bundle: Bundle, engine: str, device: str, precision: str) -> bool:
+    if device == "cuda" and engine != ort.NAME:
+        return False
+    wanted = PREFERENCE["cpu"] + PREFERENCE["cuda"] if precision == "auto" else (precision,)
+    held = {artifact.precision for artifact in bundle.artifacts if artifact.format == FORMATS[engine]}
+    return any(p in COMPUTES[engine] and stored(p) in held for p in wanted)
 
 
 def choose_device(bundle: Bundle, device: str, precision: str, available: Sequence[str]) -> str:
@@ -29,36 +94,105 @@ def choose_device(bundle: Bundle, device: str, precision: str, available: Sequen
     return "cuda" if "cuda" in available and suits and precision != "int8" else "cpu"
 
 
-def choose_artifact(bundle: Bundle, device: str, precision: str) -> Artifact:
-    """The artifact to run on `device`; raises UnavailableError where the bundle holds none that fits."""
-    artifacts = {artifact.precision: artifact for artifact in bundle.artifacts if artifact.format == "onnx"}
+def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = ort.NAME) -> Artifact:
+    """The artifact to run on `engine` and `device`; raises UnavailableError where the bundle holds none that fits."""
+    kind = FORMATS[engine]
+    artifacts = {artifact.precision: artifact for artifact in bundle.artifacts if artifact.format == kind}
+    held = ", ".join(artifacts) or "none"
     if precision != "auto":
-        if precision not in artifacts:
-            held = ", ".join(artifacts) or "none"
-            raise UnavailableError(f"the bundle holds no {precision} ONNX artifact, only: {held}")
+        if precision not in COMPUTES[engine]:
+            others = [name for name in ORDER if precision in COMPUTES[name]]
+            raise UnavailableError(
+                f"{engine} doesn't compute in {precision} here, only in {', '.join(COMPUTES[engine])}; "
+                f"give --engine {others[0]}"
+            )
+        if stored(precision) not in artifacts:
+            raise UnavailableError(
+                f"the bundle holds no {stored(precision)} {_KINDS[kind]} artifact for {engine}, only: {held}"
+            )
         if device == "cuda" and precision == "int8":
             raise UnavailableError("int8 artifacts are for CPUs; on cuda take fp16 or fp32")
-        return artifacts[precision]
+        return artifacts[stored(precision)]
+    fitting = [p for p in PREFERENCE[device] if p in COMPUTES[engine]]
     for artifact in artifacts.values():
-        if artifact.preferred and artifact.precision in PREFERENCE[device]:
+        if artifact.preferred and artifact.precision in fitting:
             return artifact
-    for candidate in PREFERENCE[device]:
+    for candidate in fitting:
         if candidate in artifacts:
             return artifacts[candidate]
     raise UnavailableError(
-        f"the bundle holds no artifact for {device}, only {', '.join(artifacts) or 'none'}; "
-        f"edgecxr export --precisions {PREFERENCE[device][-1]} makes one"
+        f"the bundle holds no {_KINDS[kind]} artifact for {engine} on {device}, only: {held}; "
+        f"edgecxr export --precisions {fitting[-1]} makes one"
     )
 
 
-def open_engine(bundle: Bundle, artifact: Artifact, device: str, threads: int) -> Engine:
+_KINDS = {"onnx": "ONNX", "tflite": "TFLite"}
+
+
+def choose(bundle: Bundle, *, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Choice:
+    """What `infer` runs; imports the engine that it chooses, and no other."""
+    name = choose_engine(bundle, engine, device, precision, installed_engines())
+    chosen = choose_device(bundle, device, precision, available_devices(name))
+    artifact = choose_artifact(bundle, chosen, precision, name)
+    return Choice(artifact, name, chosen, artifact.precision if precision == "auto" else precision)
+
+
+def choices(
+    bundle: Bundle, *, engine: str = "auto", device: str = "auto", precision: str = "auto"
+) -> tuple[tuple[Choice, ...], tuple[str, ...]]:
+    """Every artifact on every installed engine that can run it; and the artifacts that can't be run, with the reason.
+
+    An engine or precision that was asked for by name is the only one. Raises UnavailableError where the bundle holds no
+    such artifact, or where an engine that was asked for, or that is installed, can't be used.
+    """
+    artifacts = [a for a in bundle.artifacts if precision == "auto" or a.precision == stored(precision)]
+    if not artifacts:
+        held = ", ".join(artifact.precision for artifact in bundle.artifacts)
+        raise UnavailableError(f"the bundle holds no {stored(precision)} artifact, only: {held}")
+    installed = installed_engines() if engine == "auto" else (engine,)
+    choose_engine(bundle, engine, device, precision, installed)  # raises where none can
+    available = {name: available_devices(name) for name in installed}
+    everywhere = sorted({found for devices in available.values() for found in devices})
+    found: list[Choice] = []
+    not_run: list[str] = []
+    for artifact in artifacts:
+        computed = artifact.precision if precision == "auto" else precision
+        target = choose_device(bundle, device, computed, everywhere)
+        able = [name for name in ORDER if FORMATS[name] == artifact.format and computed in COMPUTES[name]]
+        here = [name for name in able if name in installed]
+        if target == "cuda" and computed == "int8":
+            not_run.append(f"{artifact.file}: int8 artifacts are for CPUs")
+        elif not able:
+            not_run.append(f"{artifact.file}: no engine computes {computed} from {_KINDS[artifact.format]} files")
+        elif not here:
+            reason = f"{' and '.join(installed)} can't run it so, {able[0]} can"
+            not_run.append(f"{artifact.file}: {reason}: pip install 'edgecxr[{EXTRAS[able[0]]}]'")
+        else:
+            found += [Choice(artifact, name, target, computed) for name in here if target in available[name]]
+    return tuple(found), tuple(not_run)
+
+
+def make_engine(engine: str, model: bytes, device: str, precision: str, threads: int, workers: int = 1) -> Engine:
+    """Load the bytes of an artifact for `workers` calls at a time.
+
+    ONNX Runtime's workers share one pool of `threads`; in the other engines each has as many of its own.
+    """
+    if engine == ov.NAME:
+        return ov.OpenVinoEngine(model, device, precision, threads, workers)
+    if engine == litert.NAME:
+        return litert.LiteRtEngine(model, device, precision, threads)
+    return ort.OnnxRuntimeEngine(model, device, precision, threads)
+
+
+def open_engine(bundle: Bundle, choice: Choice, threads: int, workers: int = 1) -> Engine:
     """Read and check the artifact's bytes and load those very bytes."""
-    engine = ort.OnnxRuntimeEngine(bundle.read(artifact.file), device, artifact.precision, threads)
+    file = choice.artifact.file
+    engine = make_engine(choice.engine, bundle.read(file), choice.device, choice.precision, threads, workers)
     contract = bundle.preprocessing
     expected = ((contract.height, contract.width, 1), len(bundle.labels))
     if (engine.input_shape, engine.classes) != expected:
         raise BundleError(
-            f"{artifact.file} doesn't fit the bundle: expected inputs {expected[0]} and {expected[1]} classes, got "
+            f"{file} doesn't fit the bundle: expected inputs {expected[0]} and {expected[1]} classes, got "
             f"{engine.input_shape} and {engine.classes}"
         )
     return engine
