@@ -1,6 +1,7 @@
 """`edgecxr audit` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,13 +55,13 @@ def audit(
     err = Console(stderr=True, highlight=False)
     bar = terminal.progress(err, "{task.description}")
     with bar:
-        task = bar.add_task("reading", total=1.0)
+        task = bar.add_task("reading", total=None)
         report = audits.audit(
             dataset,
             others,
             workers=workers or machine.cpus(),
             seed=seed,
-            progress=lambda what, share: bar.update(task, description=what, completed=share),
+            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
     report["where"] = conditions
     for path in output or []:
@@ -71,8 +72,7 @@ def audit(
     if as_json:
         print(json.dumps(report, indent=2))
     else:
-        out = Console(highlight=False, width=None if err.is_terminal else 200)
-        out.print(tables.findings_table(report))
+        Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(tables.findings_view(report))
         if not output:
             err.print("the files are in the report: -o FILE.html or -o FILE.json writes it")
     if report["leaks"]:

@@ -58,8 +58,8 @@ def aligned_similarity(first: Bytes, second: Bytes, outline: Halves, other: Halv
     moved = warp(second.astype(np.float32), 2 * fit(outline.astype(np.float32), other.astype(np.float32)))
     sharp = _fine(first.astype(np.float32))
     plain, fitted = (_correlation(sharp, _fine(x)) for x in (second.astype(np.float32), moved))
-    result: Floats = np.maximum(plain, fitted)
-    return result
+    best: Floats = np.maximum(plain, fitted)
+    return best
 
 
 def fit(target: Floats, moving: Floats) -> Floats:
@@ -74,7 +74,7 @@ def fit(target: Floats, moving: Floats) -> Floats:
     ridge = 1e-6 * np.eye(4, dtype=np.float32)  # a picture without detail has no slope to follow
     for _ in range(STEPS):
         moved = warp(moving, parameters)
-        down, right = np.gradient(moved, axis=(1, 2))
+        down, right = (np.asarray(slope, np.float32) for slope in np.gradient(moved, axis=(1, 2)))
         slopes = (down, down * position[:, None], right, right * position)
         jacobian = np.stack([_centred(_inner(s, MARGIN)) for s in slopes], axis=1)  # (B, 4, n)
         found = _centred(_inner(moved, MARGIN))  # (B, n)
@@ -106,7 +106,8 @@ def warp(pictures: Floats, parameters: Floats) -> Floats:
 
 def _fine(pictures: Floats) -> Floats:
     """Detail of (B, 64, 64) finer than 2 px, without the margin: (B, n)."""
-    return _inner(pictures - gaussian_filter(pictures, (0, 2, 2)), 2 * MARGIN)
+    detail: Floats = pictures - gaussian_filter(pictures, (0, 2, 2))
+    return _inner(detail, 2 * MARGIN)
 
 
 def _correlation(first: Floats, second: Floats) -> Floats:

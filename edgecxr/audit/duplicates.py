@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_matrix  # type: ignore[import-untyped]
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from edgecxr.audit.align import CHUNK, aligned_similarity, outline_similarity, outlines
 from edgecxr.audit.films import Films
@@ -35,6 +37,7 @@ _WAVE = 8  # chunks confirmed at a time; not the number of workers, so that this
 
 Indices = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float32]
+Advance = Callable[[int, int], None]  # films compared, of how many
 
 
 @dataclass(frozen=True)
@@ -79,22 +82,28 @@ def exact_sets(films: Films) -> list[DuplicateSet]:
     return [DuplicateSet(members, 1.0) for members in _by_content(films).values() if len(members) > 1]
 
 
-def near_sets(films: Films, prints: Prints, workers: int, progress: Callable[[float], None]) -> list[DuplicateSet]:
+def near_sets(films: Films, prints: Prints, workers: int, progress: Advance) -> list[DuplicateSet]:
     """Films of different content that show one exposure, with their exact copies; connected links make one set."""
     forest = _Forest(len(prints.positions))
     for first, second, similarity in _links(prints, prints, workers, progress, forest.apart):
         forest.join(first, second, similarity)
     copies = _by_content(films)
     sets = []
-    for rows, similarity in forest.trees():
+    for rows, weakest in forest.trees():
         positions = [int(prints.positions[row]) for row in rows]
         members = sorted(member for p in positions for member in copies[films.content[p]])
-        sets.append(DuplicateSet(tuple(members), similarity))
+        sets.append(DuplicateSet(tuple(members), weakest))
     return sets
 
 
+def joined(exact: Sequence[DuplicateSet], near: Sequence[DuplicateSet]) -> list[DuplicateSet]:
+    """Both as one: a near set holds the exact copies of its members already."""
+    covered = {member for each in near for member in each.members}
+    return [*near, *(each for each in exact if each.members[0] not in covered)]
+
+
 def matches(
-    films: Films, prints: Prints, others: Films, other_prints: Prints, workers: int, progress: Callable[[float], None]
+    films: Films, prints: Prints, others: Films, other_prints: Prints, workers: int, progress: Advance
 ) -> list[Match]:
     """For each film that has a copy in another folder, its most similar one there; ordered by film."""
     best: dict[int, tuple[float, int]] = {}  # row of prints -> similarity, row of other_prints
@@ -118,18 +127,10 @@ def matches(
 
 def components(size: int, sets: Iterable[Sequence[int]]) -> npt.NDArray[np.intp]:
     """For 0..size-1 a number (size,) that two share where a chain of `sets` connects them."""
-    parent = list(range(size))
-
-    def root(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for members in sets:
-        for member in members[1:]:
-            parent[root(member)] = root(members[0])
-    return np.array([root(item) for item in range(size)], dtype=np.intp)
+    pairs = np.array([(members[0], member) for members in sets for member in members], dtype=np.intp).reshape(-1, 2)
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
+    numbers: npt.NDArray[np.intp] = connected_components(graph, directed=False)[1].astype(np.intp)
+    return numbers
 
 
 def _by_content(films: Films) -> dict[bytes, tuple[int, ...]]:
@@ -143,7 +144,7 @@ def _links(
     first: Prints,
     second: Prints,
     workers: int,
-    progress: Callable[[float], None],
+    progress: Advance,
     wanted: Callable[[Indices, Indices], npt.NDArray[np.bool_]],
 ) -> Iterator[tuple[Indices, Indices, Floats]]:
     """Confirmed pairs of rows with their similarity, of those that are `wanted` when their turn comes."""
@@ -162,7 +163,7 @@ def _links(
                     confirmed = similarity >= MIN_SIMILARITY
                     if confirmed.any():
                         yield rows[chunk][confirmed], columns[chunk][confirmed], similarity[confirmed]
-            progress(min(1.0, (start + step) / len(first.phashes)))
+            progress(min(start + step, len(first.phashes)), len(first.phashes))
 
 
 def _candidates(first: Prints, second: Prints, begin: int, end: int) -> tuple[Indices, Indices]:

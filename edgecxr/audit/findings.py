@@ -12,6 +12,7 @@ from edgecxr.audit.films import Films
 from edgecxr.dataset import Example
 
 Severity = Literal["leak", "warning", "note", "ok"]
+Topic = Literal["data", "shortcuts"]
 SEVERITIES: tuple[Severity, ...] = ("leak", "warning", "note", "ok")
 PROVENANCE = ("origin", "source")  # columns that say where a picture comes from
 
@@ -27,10 +28,12 @@ class Finding:
     action: str
     values: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[Sequence[Mapping[str, Any]]] = ()
+    topic: Topic = "data"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
+            "topic": self.topic,
             "severity": self.severity,
             "title": self.title,
             "figure": self.figure,
@@ -97,7 +100,8 @@ def duplicates(kind: Literal["exact", "near"], films: Films, sets: Sequence[Dupl
     crossing = {s.members for s in (*across_splits, *across_labels)}
     within = [s for s in sets if s.members not in crossing]
     found: list[Finding] = []
-    if any(example.split is not None for example in examples):
+    with_splits = any(example.split is not None for example in examples)
+    if with_splits:
         found.append(
             _of_sets(
                 f"{kind}-across-splits",
@@ -123,7 +127,7 @@ def duplicates(kind: Literal["exact", "near"], films: Films, sets: Sequence[Dupl
         _of_sets(
             f"{kind}-within",
             "note",
-            f"{name} within one split and class",
+            f"{name} within one split and class" if with_splits else f"{name} within one class",
             "Keep one file of each set, or keep in mind that these films count more than once.",
             films,
             within,
@@ -171,16 +175,19 @@ def divided(column: Literal["group", "patient"], films: Films) -> Finding | None
 
 def against(name: str, films: Films, others: Films, found: Sequence[Match]) -> Finding:
     """Films of which another folder has a copy."""
-    if not found:
-        return Finding(f"against:{name}", "ok", f"Copies of films in {name}", "none", "Nothing to do.", {"pictures": 0})
+    unread = f"; {len(others.rejected)} pictures there can't be read" if others.rejected else ""
+    identity, title = f"against:{name}", f"Copies of films in {name}"
     exact = sum(match.similarity == 1.0 for match in found)
+    values = {"pictures": len(found), "exact": exact, "unreadable_there": len(others.rejected)}
+    if not found:
+        return Finding(identity, "note" if unread else "ok", title, f"none{unread}", "Nothing to do.", values)
     return Finding(
-        f"against:{name}",
+        identity,
         "warning",
-        f"Copies of films in {name}",
-        f"{len(found)} of {len(films)} pictures ({exact} exact)",
+        title,
+        f"{len(found)} of {len(films)} pictures ({exact} exact){unread}",
         f"Leave these out when a model that was trained on {name} is tested here, or the other way round.",
-        {"pictures": len(found), "exact": exact, "unreadable_there": len(others.rejected)},
+        values,
         [
             [
                 described(films.examples[match.film]),

@@ -1,7 +1,7 @@
 """What a picture file says about itself in its first bytes: format, components, quantization tables. Pure.
 
-`images.decode` stays the only decoder: these functions get bytes that it has accepted, follow no offset outside them and
-answer 0 for what isn't there.
+`images.decode` stays the only decoder: these functions get bytes that it has accepted, follow no offset outside them
+and answer 0 for what isn't there.
 """
 
 from __future__ import annotations

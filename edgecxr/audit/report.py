@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from edgecxr.errors import DataError
 
 SCHEMA = 1
 
-Progress = Callable[[str, float], None]  # what is being done, and the share of it that is, 0..1
+Progress = Callable[[str, int, int], None]  # what is being done, how far, of how much
 
 
 def audit(
@@ -40,7 +41,7 @@ def audit(
             raise DataError(f"none of the {len(films.rejected)} pictures can be read, the first: {reason}")
         prints = Prints.of(films)
         exact = duplicates.exact_sets(films)
-        near = duplicates.near_sets(films, prints, workers, lambda share: progress("comparing", share))
+        near = duplicates.near_sets(films, prints, workers, _stage(progress, "comparing"))
         found: list[Finding | None] = [
             findings.unreadable(films),
             findings.without_split(films),
@@ -48,20 +49,18 @@ def audit(
             *findings.duplicates("near", films, near),
             findings.divided("group", films),
             findings.divided("patient", films),
-            findings.ungrouped(films, _merged(films, [*exact, *near])),
+            findings.ungrouped(films, duplicates.joined(exact, near)),
         ]
         for name, other in others.items():
             other_films = _read(other, workers, progress, f"reading {name}")
-            matches = duplicates.matches(
-                films, prints, other_films, Prints.of(other_films), workers,
-                lambda share, name=name: progress(f"comparing with {name}", share),
-            )  # fmt: skip
+            comparing = _stage(progress, f"comparing with {name}")
+            matches = duplicates.matches(films, prints, other_films, Prints.of(other_films), workers, comparing)
             found.append(findings.against(name, films, other_films, matches))
         places = provenances(films)
         tables = {column: findings.provenance_table(column, films) for column in places}
         found += [findings.confounded(column, table) for column, table in tables.items()]
         units = _units(films, [*exact, *near])
-        probes, notes = probe(films, units, seed, lambda share: progress("probing", share))
+        probes, notes = probe(films, units, seed, _stage(progress, "probing"))
     found += [*(p.finding() for p in probes), *notes]
     ordered = findings.in_order([finding for finding in found if finding is not None])
     splits = Counter(example.split for example in films.examples if example.split)
@@ -76,12 +75,12 @@ def audit(
         "against": {name: len(other.examples) for name, other in others.items()},
         "leaks": any(finding.severity == "leak" for finding in ordered),
         "findings": [finding.to_json() for finding in ordered],
-        "probes": [p.to_json() for p in probes],
         "provenance": tables,
         "method": {
             "hash_bits_apart_at_most": duplicates.MAX_DISTANCE,
             "outline_correlation_at_least": duplicates.MIN_OUTLINE,
             "detail_correlation_at_least": duplicates.MIN_SIMILARITY,
+            "components": shortcuts.COMPONENTS,
             "folds": shortcuts.FOLDS,
             "resamples": shortcuts.RESAMPLES,
             "margin": shortcuts.MARGIN,
@@ -91,36 +90,22 @@ def audit(
     }
 
 
+def _stage(progress: Progress, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(what, done, total)
+
+
 def _read(dataset: Dataset, workers: int, progress: Progress, what: str) -> Films:
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        progress(what, done / len(dataset.examples))
-
-    return read_films(dataset.examples, workers, advance)
+    count = itertools.count(1)
+    return read_films(dataset.examples, workers, lambda: progress(what, next(count), len(dataset.examples)))
 
 
-def _merged(films: Films, sets: Sequence[DuplicateSet]) -> list[DuplicateSet]:
-    """Exact and near sets as one: those that share a film joined, with the weakest link of all."""
-    number = duplicates.components(len(films), [s.members for s in sets])
-    members: dict[int, set[int]] = defaultdict(set)
-    weakest: dict[int, float] = {}
-    for each in sets:
-        tree = int(number[each.members[0]])
-        members[tree].update(each.members)
-        weakest[tree] = min(each.similarity, weakest.get(tree, 1.0))
-    return [DuplicateSet(tuple(sorted(of)), weakest[tree]) for tree, of in members.items()]
-
-
-def _units(films: Films, sets: Sequence[DuplicateSet]) -> npt.NDArray[np.intp]:
+def _units(films: Films, sets: Iterable[DuplicateSet]) -> npt.NDArray[np.intp]:
     """For each film the number of what it hangs together with: group, patient or copies. No fold divides a unit."""
     together: list[Sequence[int]] = [s.members for s in sets]
-    for name_of in (lambda e: e.group, lambda e: e.columns.get("patient")):
+    for names in ([e.group for e in films.examples], [e.columns.get("patient", "") for e in films.examples]):
         members: dict[str, list[int]] = defaultdict(list)
-        for position, example in enumerate(films.examples):
-            if name := name_of(example):
+        for position, name in enumerate(names):
+            if name:
                 members[name].append(position)
         together += members.values()
     return duplicates.components(len(films), together)

@@ -1,4 +1,4 @@
-"""How well the label, or the origin, is told from what shows no disease: logistic regression, cross-validated by group.
+"""How well a label, or an origin, is told from what should show no disease: cross-validated logistic regression.
 
 The thumbnail with its centre blacked out is the test of Maguolo and Nanni, A critic evaluation of methods for COVID-19
 automatic detection from X-ray images, Information Fusion 76 (2021): what the frame alone tells isn't in the lungs.
@@ -18,7 +18,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
+
+from edgecxr.audit.films import SIDE
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.intp]
@@ -27,11 +29,11 @@ FOLDS = 5
 MIN_GROUPS = 10  # of a class: with fewer, a fold has hardly one to answer for
 RESAMPLES = 1000  # of the bootstrap; its 2.5 % quantiles then rest on 25 values each
 COMPONENTS = 64  # of the thumbnails' principal components
+FITTED = 4096  # films that these are fitted to: 67 MB of float32
 # Of the way from chance to certainty. A shortcut is claimed where the interval's lower bound is above it: a dozen
-# questions are asked of each data set, and the bootstrap doesn't know how much the fits themselves vary. With random
-# labels, 1 of 40 audits of 60 to 2,000 pictures made a claim at this margin and 12 of them at none.
+# questions are asked of each data set, and the bootstrap doesn't know how much the fits themselves vary.
 MARGIN = 0.10
-BLACK = slice(4, 28)  # of 32 px: the central three quarters of each side, which hold the lungs; 7/16 of the area stays
+BLACK = slice(SIDE // 8, SIDE - SIDE // 8)  # the central three quarters of each side, which hold the lungs
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class Answer:
         return self.interval[0] > chance + MARGIN * (1 - chance)
 
 
-def ask(targets: Sequence[str], units: npt.NDArray[np.intp], rows: Integers, seed: int) -> Question | None:
-    """The question to tell `targets` apart (for each of `rows`); None where fewer than two classes have enough groups."""
+def ask(targets: Sequence[str], units: Integers, rows: Integers, seed: int) -> Question | None:
+    """The question to tell `targets`, one for each of `rows`; None where fewer than two have enough groups."""
     groups = {label: len({u for u, t in zip(units, targets, strict=True) if t == label}) for label in set(targets)}
     classes = tuple(sorted(label for label, count in groups.items() if count >= MIN_GROUPS))
     if len(classes) < 2:
@@ -85,11 +87,10 @@ def ask(targets: Sequence[str], units: npt.NDArray[np.intp], rows: Integers, see
     return Question(classes, left_out, rows[kept], wanted, numbered, tuple(folds))
 
 
-def answer(question: Question, inputs: Floats, seed: int, *, pictures: bool = False) -> Answer:
+def answer(question: Question, inputs: Floats, seed: int) -> Answer:
     """Tell the target of a question from `inputs` (N, columns) of all films, by models that saw no film of its unit.
 
-    Properties enter with their squares, so that a class of middling size is told too; `pictures` by their first
-    `COMPONENTS` principal components. Classes count alike, however many films they have.
+    Classes count alike, however many films they have.
     """
     chosen = inputs[question.rows]
     told = np.empty(len(chosen), dtype=np.intp)
@@ -98,7 +99,7 @@ def answer(question: Question, inputs: Floats, seed: int, *, pictures: bool = Fa
         if len(set(known.tolist())) < 2:  # so few units that the fold took all of a class
             told[fold.test] = known[0]
             continue
-        model = _model(chosen[fold.train].shape, pictures, seed)
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=300))
         with warnings.catch_warnings():
             # Classes that can be told perfectly have no finite optimum; the answers are long settled by then.
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -124,31 +125,35 @@ def score(question: Question, told: Integers, seed: int) -> Answer:
     return Answer(float(recalls.mean()), (float(low), float(high)), tuple(recalls.tolist()))
 
 
-def picture_inputs(thumbnails: npt.NDArray[np.uint8], *, black_centre: bool) -> Floats:
-    """Thumbnails uint8 (N, 64, 64) averaged to 32 x 32 px, 0..255, flat (N, 1024); the centre 0 where asked for."""
+def property_inputs(values: Floats) -> Floats:
+    """Properties (N, columns) and their squares, (N, 2 columns), so that a class of middling size is told too."""
+    level = StandardScaler().fit_transform(values)
+    both: Floats = np.hstack([level, level**2])
+    return both
+
+
+def picture_inputs(thumbnails: npt.NDArray[np.uint8], seed: int, *, black_centre: bool) -> Floats:
+    """Principal components (N, 64 or fewer) of thumbnails uint8 (N, 64, 64), the centre blacked out where asked for.
+
+    No label is known to them, so that they are found once, for all folds and questions.
+    """
+
+    def pixels(part: npt.NDArray[np.uint8]) -> Floats:
+        copy = part.astype(np.float32)
+        if black_centre:
+            copy[:, BLACK, BLACK] = 0
+        return copy.reshape(len(part), -1)
+
     n = len(thumbnails)
-    small = np.empty((n, 32, 32), np.float32)
-    for start in range(0, n, 4096):
-        part = thumbnails[start : start + 4096]
-        small[start : start + 4096] = part.reshape(-1, 32, 2, 32, 2).mean(axis=(2, 4), dtype=np.float32)
-    if black_centre:
-        small[:, BLACK, BLACK] = 0
-    return small.reshape(n, -1)
+    fitted = np.linspace(0, n - 1, min(n, FITTED)).astype(np.intp)
+    components = PCA(min(COMPONENTS, len(fitted) - 1), svd_solver="randomized", random_state=seed)
+    components.fit(pixels(thumbnails[fitted]))
+    parts = [components.transform(pixels(thumbnails[k : k + FITTED])) for k in range(0, n, FITTED)]
+    scores: Floats = np.concatenate(parts)
+    return scores
 
 
 def one_hot(values: Sequence[str]) -> Floats:
-    """(N, number of distinct values), 0 or 1."""
-    order = {value: index for index, value in enumerate(sorted(Counter(values)))}
-    return np.eye(len(order), dtype=np.float32)[[order[value] for value in values]]
-
-
-def _model(shape: tuple[int, ...], pictures: bool, seed: int):  # type: ignore[no-untyped-def]  # scikit-learn is untyped
-    regression = LogisticRegression(class_weight="balanced", max_iter=300)
-    if pictures:
-        components = min(COMPONENTS, shape[0] - 1, shape[1])
-        return make_pipeline(PCA(components, svd_solver="randomized", random_state=seed), StandardScaler(), regression)
-    return make_pipeline(StandardScaler(), FunctionTransformer(_with_squares), StandardScaler(), regression)
-
-
-def _with_squares(values: Floats) -> Floats:
-    return np.hstack([values, values**2])
+    """(N, number of values that `MIN_GROUPS` films or more have), 0 or 1."""
+    common = sorted(value for value, count in Counter(values).items() if count >= MIN_GROUPS)
+    return np.array([[value == other for other in common] for value in values], np.float32)
