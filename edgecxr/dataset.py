@@ -121,12 +121,17 @@ def with_splits(dataset: Dataset, seed: int) -> Dataset:
     than the borders themselves move. Raises DataError where only some examples have a split, a group is divided, or a
     split has no picture of a class.
     """
+    dataset = _split(dataset, seed)
+    _check_splits(dataset, SPLITS)
+    return dataset
+
+
+def _split(dataset: Dataset, seed: int) -> Dataset:
     given = {example.split is not None for example in dataset.examples}
     if given == {True, False}:
         raise DataError("some pictures of the manifest have a split and some don't")
     if given == {False}:
-        dataset = replace(dataset, examples=tuple(_assigned(dataset.examples, seed)))
-    _check_splits(dataset, SPLITS)
+        return replace(dataset, examples=tuple(_assigned(dataset.examples, seed)))
     return dataset
 
 
@@ -148,7 +153,7 @@ def without_origin(dataset: Dataset, origin: str, seed: int) -> Dataset:
     vanished = [label for label in dataset.labels if label not in {example.label for example in others.examples}]
     if vanished:
         raise DataError(f"without the origin {origin!r} no picture of {', '.join(vanished)} is left to learn from")
-    kept = [example for example in with_splits(others, seed).examples if example.split != "test"]
+    kept = [example for example in _split(others, seed).examples if example.split != "test"]
     held = replace(dataset, examples=tuple(sorted([*kept, *held_out], key=lambda example: example.file)))
     _check_splits(held, ("train", "dev"))
     return held
@@ -161,9 +166,12 @@ def folds(dataset: Dataset, count: int, seed: int) -> list[Dataset]:
     class) is the dev split. Raises DataError where a class has fewer groups than folds.
     """
     by_label = _groups_by_label(dataset.examples, seed)
-    for label, groups in by_label.items():
-        if len(groups) < max(count, 3):
-            raise DataError(f"{count} folds need {max(count, 3)} groups of each class, {label} has only {len(groups)}")
+    needed = max(count, 4 if count == 2 else 3)  # a group in each test part, and two beside it: for train and for dev
+    for label in dataset.labels:
+        if len(by_label[label]) < needed:
+            raise DataError(
+                f"{count} folds need {needed} groups of each class, {label} has only {len(by_label[label])}"
+            )
     fold_of = {group: place % count for groups in by_label.values() for place, group in enumerate(groups)}
     made = []
     for fold in range(count):

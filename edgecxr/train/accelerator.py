@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 
 from edgecxr.errors import UnavailableError
 from edgecxr.machine import cpu_flags
+from edgecxr.train.batches import BATCH
 
 # Processors without these emulate bfloat16, which is slower than float32.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -28,14 +30,15 @@ class Accelerator:
         return self.kind == "gpu" or bool(BFLOAT16_FLAGS & cpu_flags())
 
     def __str__(self) -> str:
-        count = f"{len(self.names)} devices" if len(self.names) > 1 else self.kind
+        count = f"{len(self.names)} x {self.kind}" if len(self.names) > 1 else self.kind
         return f"{count} ({self.backend})"
 
 
-def choose(device: str = "auto") -> Accelerator:
+def choose(device: str = "auto", batch_size: int = BATCH) -> Accelerator:
     """The devices to train on: `cpu`, `gpu`, or `auto`, which takes a GPU where the backend sees one.
 
-    Several devices share each batch on JAX; other backends use the first. Raises UnavailableError.
+    Several devices share each batch on JAX, as many as divide it evenly; other backends use the first. Raises
+    UnavailableError.
     """
     backend = keras.backend.backend()
     gpus = _listed("gpu")
@@ -45,9 +48,9 @@ def choose(device: str = "auto") -> Accelerator:
             "GPUs are used through JAX: pip install 'edgecxr[train-gpu]' in an environment of its own"
         )
     kind, names = ("gpu", gpus) if gpus and device != "cpu" else ("cpu", _listed("cpu"))
-    if backend != "jax":
-        names = names[:1]
-    return Accelerator(backend, kind, names)
+    even = math.gcd(batch_size, BATCH)
+    count = max(n for n in range(1, len(names) + 1) if even % n == 0) if backend == "jax" else 1
+    return Accelerator(backend, kind, names[:count])
 
 
 def _listed(kind: str) -> tuple[str, ...]:

@@ -18,6 +18,9 @@ from edgecxr.train.recipes import Augmentation
 Source = Callable[[npt.NDArray[np.intp], int], npt.NDArray[Any]]
 
 
+BATCH = 32  # pictures at a time where nothing is learnt from them
+
+
 @dataclass(frozen=True)
 class Targets:
     """What the training pictures are: one-hot labels (N, K) and a weight for each class (K,), or None."""
@@ -106,7 +109,7 @@ class Inputs(keras.utils.PyDataset):  # type: ignore[misc]
 
 
 def predict(
-    model: Any, pictures: npt.NDArray[np.uint8], rows: Sequence[int], batch_size: int = 32
+    model: Any, pictures: npt.NDArray[np.uint8], rows: Sequence[int], batch_size: int = BATCH
 ) -> npt.NDArray[np.float32]:
     """What `model` answers to the pictures `rows`: float32 (len(rows), …)."""
     outputs = model.predict(Inputs(pictures, rows, batch_size), verbose=0)

@@ -7,9 +7,8 @@ skips the optimizer's variables with a warning only.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from edgecxr.train import storage
 
 FILE = "checkpoint.npz"
 SCHEMA = 1
+PARTS = ("model", "optimizer", "metrics")  # fields of Variables
 Arrays = list[npt.NDArray[Any]]
 
 
@@ -37,6 +37,14 @@ class Variables:
     def read(cls, whole: Any, trained: Any) -> Variables:
         """Of the whole model, and of the optimizer and metrics of what is trained: it, or its head."""
         return cls(_values(whole.variables), _values(trained.optimizer.variables), _values(_metrics_variables(trained)))
+
+    def with_model(self, model: Any) -> Variables:
+        """These, with the values that `model` has now."""
+        return replace(self, model=_values(model.variables))
+
+    def finite(self) -> bool:
+        """Whether every value of the model and the optimizer is a finite number."""
+        return all(np.isfinite(value).all() for value in (*self.model, *self.optimizer))
 
     def assign_model(self, model: Any) -> None:
         _assign(model.variables, self.model)
@@ -59,7 +67,7 @@ class Checkpoint:
     step: int
     history: list[dict[str, Any]]
     variables: Variables
-    seconds: float = 0.0  # spent on training so far
+    seconds: float = 0.0  # spent on those steps
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint, replacing the last one only when it is whole. Raises StorageError."""
@@ -70,39 +78,44 @@ class Checkpoint:
             "step": self.step,
             "history": self.history,
             "seconds": self.seconds,
+            "arrays": {part: len(getattr(self.variables, part)) for part in PARTS},
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
-        for part in ("model", "optimizer", "metrics"):
+        for part in PARTS:
             for index, value in enumerate(getattr(self.variables, part)):
                 arrays[f"{part}/{index:04d}"] = value
         storage.save_arrays(folder / FILE, arrays)
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """The checkpoint in `folder`, or None where there is none; raises UsageError for one that can't be used."""
+    """The checkpoint in `folder`, or None where the folder is absent or empty.
+
+    Raises UsageError for a checkpoint that can't be used, and for a folder that holds other things and none.
+    """
     file = folder / FILE
     if not file.is_file():
+        if folder.is_dir() and any(entry.name != f"{FILE}{storage.PARTIAL}" for entry in folder.iterdir()):
+            raise UsageError(f"there is no checkpoint to go on from, and the folder isn't empty: {folder}")
         return None
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
             if about["schema"] != SCHEMA:
                 raise UsageError(f"the checkpoint's schema is {about['schema']}, this version reads {SCHEMA}: {file}")
-            parts = {
-                part: [arrays[name] for name in sorted(arrays.files) if name.startswith(f"{part}/")]
-                for part in ("model", "optimizer", "metrics")
-            }
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            parts = {part: [arrays[f"{part}/{index:04d}"] for index in range(about["arrays"][part])] for part in PARTS}
+    except UsageError:
+        raise
+    except Exception as error:  # a damaged archive fails in a dozen ways: EOFError, zlib.error, NotImplementedError …
         raise UsageError(f"the checkpoint can't be read ({type(error).__name__}): {file}") from None
     return Checkpoint(
         about["identity"], about["epoch"], about["step"], about["history"], Variables(**parts), about["seconds"]
     )
 
 
-def check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
-    """Raise UsageError where a checkpoint is of another fit, and say what differs."""
+def check_identity(then: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Raise UsageError where `then`, read back from a run, is of another call than `identity`, and say what differs."""
     now = json.loads(json.dumps(identity))  # as it reads back: tuples are lists
-    differing = sorted(key for key in now | checkpoint.identity if now.get(key) != checkpoint.identity.get(key))
+    differing = sorted(key for key in now | then if now.get(key) != then.get(key))
     if differing:
         raise UsageError(
             f"--resume goes on with the same call only; what differs from the run's: {', '.join(differing)}"

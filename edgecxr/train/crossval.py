@@ -13,7 +13,9 @@ from edgecxr.dataset import Dataset, folds, read_dataset
 from edgecxr.errors import UsageError
 from edgecxr.evaluation.report import evaluate_logits
 from edgecxr.evaluation.temperature import fit_temperature
-from edgecxr.train.fit import Call, fit_dataset
+from edgecxr.train import checkpoint
+from edgecxr.train.fit import Call, fit_dataset, weights_identity
+from edgecxr.train.pictures import fingerprint
 from edgecxr.train.recipes import Recipe
 from edgecxr.train.run import DESCRIPTION, FOLDS, Logits, read_run, write_json
 
@@ -36,20 +38,24 @@ def cross_validate(
     """Fit `recipe` once for each of `count` folds; a RUN each in `folder`/fold-1 …, and the report, also in folds.json.
 
     The report evaluates the out-of-fold answers together: each fold's logits on its test part, divided by the
-    temperature fitted on its dev part. `options` are those of `fit`. With `resume`, finished folds are taken as they
-    are. Raises what `fit` raises.
+    temperature fitted on its dev part. `options` are those of `fit`. With `resume`, folds that the same
+    call has finished are taken as they are. Raises what `fit` raises.
     """
     console = console or Console(stderr=True)
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
+    if (folder / FOLDS).exists():
+        raise UsageError(f"the cross-validation is finished, there is nothing to resume: {folder}")
     dataset = read_dataset(data)
     dataset = dataset.where(where) if where else dataset
+    call = Call(data, recipe, backbone_weights, seed, where or {})
     parts = []
     for number, part in enumerate(folds(dataset, count, seed), start=1):
         run = folder / f"fold-{number}"
-        if not (resume and (run / DESCRIPTION).is_file()):
+        if resume and (run / DESCRIPTION).is_file():
+            _check_finished(run, call, part)
+        else:
             console.print(f"fold {number} of {count}", highlight=False)
-            call = Call(data, recipe, backbone_weights, seed, where or {})
             note = {"fold": number, "folds": count}
             fit_dataset(call, part, run, resume=resume, console=console, note=note, **options)
         parts.append(_calibrated(run))
@@ -64,6 +70,24 @@ def cross_validate(
     }
     write_json(folder / FOLDS, report)
     return report
+
+
+def _check_finished(run: Path, call: Call, dataset: Dataset) -> None:
+    """Raise UsageError where the finished fold is another call's: its test pictures wouldn't be this fold's."""
+    found = read_run(run).description
+    expected = {
+        "recipe": call.recipe.to_json(),
+        "seed": call.seed,
+        "data": fingerprint(dataset.examples),
+        "backbone weights": weights_identity(call.backbone_weights),
+    }
+    then = {
+        "recipe": found["recipe"],
+        "seed": found["seed"],
+        "data": found["data"]["fingerprint"],
+        "backbone weights": found["backbone_weights"],
+    }
+    checkpoint.check_identity(then, expected)
 
 
 def _runs(folder: Path, count: int) -> list[Path]:

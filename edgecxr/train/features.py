@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,8 @@ import numpy.typing as npt
 from edgecxr.errors import DivergedError
 from edgecxr.train import storage
 from edgecxr.train.augment import augment_batch
-from edgecxr.train.batches import Source
+from edgecxr.train.batches import BATCH, Source
 from edgecxr.train.recipes import Augmentation
-
-BATCH = 32
 
 
 def compute(
@@ -44,10 +40,7 @@ def compute(
     """
     if not file.is_file():
         shape = (views, len(rows), *extractor.output_shape[1:])
-        storage.make_room(file.parent, 2 * math.prod(shape), "the backbone's features")
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        try:
-            array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        with storage.new_array(file, np.float16, shape, "the backbone's features") as array:
             for view in range(views):
                 for begin in range(0, len(rows), BATCH):
                     end = min(begin + BATCH, len(rows))
@@ -55,13 +48,6 @@ def compute(
                         extractor, pictures, rows, range(begin, end), augmentation, seed, view
                     )
                     advance(view * len(rows) + end)
-            array.flush()
-            del array
-            partial.rename(file)
-        except OSError as error:
-            raise storage.failed("the backbone's features", file.parent, error) from None
-        finally:
-            partial.unlink(missing_ok=True)
     features: npt.NDArray[np.float16] = np.load(file, mmap_mode="r")
     return features
 

@@ -20,7 +20,7 @@ from edgecxr.signals import StopOnSignal
 from edgecxr.terminal import progress
 from edgecxr.train import features
 from edgecxr.train import model as models
-from edgecxr.train.batches import Epoch, Source, Targets, augmented, predict
+from edgecxr.train.batches import BATCH, Epoch, Source, Targets, augmented, predict
 from edgecxr.train.checkpoint import Checkpoint, Variables
 from edgecxr.train.recipes import Augmentation, Recipe, Stage
 
@@ -65,11 +65,11 @@ def train(
     """Fit `model` in place; ((all, trainable) parameters of each stage, history rows).
 
     A checkpoint is written after each epoch and when a signal asks to stop, which raises Interrupted. `start` is the
-    checkpoint to go on from. Raises DivergedError and StorageError; the last checkpoint stays in both cases.
+    checkpoint to go on from. Raises DivergedError and StorageError; the last checkpoint stays in both cases, and holds
+    finite numbers only.
     """
     targets = Targets.of(films.train_classes, films.class_count, balance=recipe.balance_classes)
     history = list(start.history) if start else []
-    seconds = start.seconds if start else 0.0
     if start:
         start.variables.assign_model(model)
     counts = []
@@ -81,6 +81,8 @@ def train(
         done += stage.epochs
         if start and start.epoch >= done:
             continue
+        # The features of a frozen backbone, where they are computed, count as the first epoch's time.
+        begin = time.perf_counter()
         at = _stage(model, films, recipe, number, seed, around)
         settings: dict[str, Any] = {"seed": seed, "multiple_of": around.devices}
         steps = len(Epoch(at.source, targets, recipe.batch_size, epoch=0, **settings))
@@ -89,37 +91,53 @@ def train(
         resumed = start if start and start.epoch in epochs and (start.epoch, start.step) > (epochs[0], 0) else None
         if resumed:
             resumed.variables.assign_optimizer(at.trained)
-        for epoch in epochs[epochs.index(start.epoch) if start and start.epoch in epochs else 0 :]:
-            first = resumed.step if resumed and resumed.epoch == epoch else 0
-            batches = Epoch(
-                at.source, targets, recipe.batch_size, epoch=epoch, first=first, workers=around.workers, **settings
-            )
-            title = f"epoch {epoch + 1} of {sum(s.epochs for s in recipe.stages)}"
-            watch = _Watch(model, around.console, title, first, steps, resumed.variables if first and resumed else None)
-            begin = time.perf_counter()
-            with StopOnSignal() as stop:
-                watch.stop = stop
-                at.trained.fit(batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[watch])
-            assert watch.after is not None  # on_epoch_end has run
-            if watch.step < steps:
-                seconds += time.perf_counter() - begin
-                Checkpoint(identity, epoch, watch.step, history, watch.after, seconds).save(around.folder)
-                raise Interrupted(
-                    f"stopped in {title} after {watch.step} of {steps} steps; everything is saved, "
-                    f"go on with the same call and --resume: {around.folder}",
-                    stop.signal or 0,
+        remaining = epochs[epochs.index(start.epoch) if start and start.epoch in epochs else 0 :]
+        # A signal is heard in the whole of an epoch, its evaluation and its checkpoint too.
+        with StopOnSignal() as stop:
+            for epoch in remaining:
+                part = resumed if resumed and resumed.step and resumed.epoch == epoch else None
+                first = part.step if part else 0
+                batches = Epoch(
+                    at.source, targets, recipe.batch_size, epoch=epoch, first=first, workers=around.workers, **settings
                 )
-            # fit() leaves the averaged weights in the model, where there are any: those are watched, and a stage ends
-            # with them; within a stage, training goes on from the others.
-            row = {"epoch": epoch, "stage": number, **watch.logs, **_figures(at.dev_logits(), films.dev_classes)}
-            after = Variables.read(model, at.trained) if epoch == epochs[-1] else watch.after
-            after.assign_model(model)
-            seconds += time.perf_counter() - begin
-            row["seconds"] = round(time.perf_counter() - begin, 3)
-            history.append(row)
-            Checkpoint(identity, epoch + 1, 0, history, after, seconds).save(around.folder)
-            around.console.print(_line(title, row), highlight=False)
+                title = f"epoch {epoch + 1} of {sum(s.epochs for s in recipe.stages)}"
+                watch = _Watch(model, around.console, title, first, steps, part.variables if part else None, stop)
+                begin = (begin if epoch == remaining[0] else time.perf_counter()) - (part.seconds if part else 0.0)
+                # Unless told not to, Keras draws the order of a PyDataset's batches once more, by Python's own random.
+                at.trained.fit(
+                    batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[watch], shuffle=False
+                )
+                assert watch.after is not None  # on_epoch_end has run
+                if watch.step < steps:
+                    seconds = time.perf_counter() - begin
+                    Checkpoint(identity, epoch, watch.step, history, watch.after, seconds).save(around.folder)
+                    raise _interrupted(f"in {title} after {watch.step} of {steps} steps", around.folder, stop)
+                # fit() leaves the averaged weights in the model, where there are any: those are watched, and a stage
+                # ends with them; within a stage, training goes on from the others.
+                row = {"epoch": epoch, "stage": number, **watch.logs, **_figures(at.dev_logits(), films.dev_classes)}
+                if not math.isfinite(row["val_loss"]):
+                    raise DivergedError(_diverged(f"the loss on dev became {row['val_loss']}", title, steps))
+                after = watch.after.with_model(model) if epoch == epochs[-1] else watch.after
+                after.assign_model(model)
+                # On JAX the averages were given to the model as they are, and its predictions have used them up.
+                after.assign_optimizer(at.trained)
+                row["seconds"] = round(time.perf_counter() - begin, 3)
+                history.append(row)
+                Checkpoint(identity, epoch + 1, 0, history, after).save(around.folder)
+                around.console.print(_line(title, row), highlight=False)
+                if stop.signal is not None:
+                    raise _interrupted(f"after {title}", around.folder, stop)
     return counts, history
+
+
+def _interrupted(where: str, folder: Path, stop: StopOnSignal) -> Interrupted:
+    return Interrupted(
+        f"stopped {where}; everything is saved, go on with the same call and --resume: {folder}", stop.signal or 0
+    )
+
+
+def _diverged(what: str, title: str, step: int) -> str:
+    return f"{what} in {title}, step {step}; the last checkpoint is kept; try a lower learning rate"
 
 
 @dataclass(frozen=True)
@@ -172,8 +190,8 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
     def dev_logits() -> npt.NDArray[np.float32]:
         return np.concatenate(
             [
-                np.asarray(head.predict_on_batch(watched[begin : begin + features.BATCH]), dtype=np.float32)
-                for begin in range(0, len(watched), features.BATCH)
+                np.asarray(head.predict_on_batch(watched[begin : begin + BATCH]), dtype=np.float32)
+                for begin in range(0, len(watched), BATCH)
             ]
         )
 
@@ -230,12 +248,18 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Progress, a loss that must stay finite, a signal to stop, and the variables as the last step left them."""
 
     def __init__(
-        self, whole: Any, console: Console, title: str, first: int, steps: int, metrics: Variables | None
+        self,
+        whole: Any,
+        console: Console,
+        title: str,
+        first: int,
+        steps: int,
+        metrics: Variables | None,
+        stop: StopOnSignal,
     ) -> None:
         super().__init__()
         self.whole, self.title, self.step, self.steps, self.metrics = whole, title, first, steps, metrics
-        self.bar = progress(console, title)
-        self.stop = StopOnSignal()
+        self.bar, self.stop = progress(console, title), stop
         self.after: Variables | None = None
         self.logs: dict[str, float] = {}
 
@@ -259,11 +283,10 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self.logs = {name: float(logs[name]) for name in ("loss", "accuracy")}
         # Before fit() puts the averaged weights in place of these.
         self.after = Variables.read(self.whole, self.model)
+        if not self.after.finite():  # the loss of the last step is from before its update
+            raise DivergedError(_diverged("a weight became infinite or not a number", self.title, self.step))
 
     def _look(self, logs: Any) -> None:
         if not math.isfinite(float(logs["loss"])):
             self.bar.stop()
-            raise DivergedError(
-                f"the loss became {float(logs['loss'])} in {self.title}, step {self.step}; the last checkpoint is "
-                "kept; try a lower learning rate"
-            )
+            raise DivergedError(_diverged(f"the loss became {float(logs['loss'])}", self.title, self.step))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,11 +25,17 @@ SIZE_SAMPLE = 200  # pictures whose size decides `source_size`
 
 def fingerprint(examples: Sequence[Example]) -> str:
     """SHA-256 over (file, label, split, content) of every example: says which data a run was fitted on."""
-    digest = hashlib.sha256()
+    return fingerprints(examples)[0]
+
+
+def fingerprints(examples: Sequence[Example]) -> tuple[str, str]:
+    """(`fingerprint`, the same over the contents alone): pictures are decoded once whatever splits are made of them."""
+    data, contents = hashlib.sha256(), hashlib.sha256()
     with ThreadPoolExecutor(cpus()) as pool:
         for example, content in zip(examples, pool.map(_content_hash, examples), strict=True):
-            digest.update(json.dumps([example.file, example.label, example.split, content]).encode())
-    return digest.hexdigest()
+            data.update(json.dumps([example.file, example.label, example.split, content]).encode())
+            contents.update(content.encode())
+    return data.hexdigest(), contents.hexdigest()
 
 
 def _content_hash(example: Example) -> str:
@@ -61,23 +66,20 @@ def load(
     examples: Sequence[Example],
     contract: Contract,
     cache: Path,
-    data_fingerprint: str,
+    fingerprint: str,
     advance: Callable[[int], Any] = lambda done: None,
 ) -> npt.NDArray[np.uint8]:
     """The network inputs of `examples`: a read-only memory map, uint8 (N, H, W).
 
-    Decoded once into `cache`, under a name that holds the data's and the contract's fingerprint; `advance` is told
-    the number of pictures done. Raises DataError for a picture that can't be used.
+    Decoded once into `cache`, under a name that holds the contract's hash and `fingerprint`, which says what the
+    pictures are and in which order; `advance` is told the number of pictures done. Raises DataError for a picture that
+    can't be used, and StorageError.
     """
     contract_key = hashlib.sha256(json.dumps(contract.to_json(), sort_keys=True).encode()).hexdigest()
-    file = cache / f"pictures-{data_fingerprint[:16]}-{contract_key[:8]}.npy"
+    file = cache / f"pictures-{fingerprint[:16]}-{contract_key[:8]}.npy"
     if not file.is_file():
-        storage.make_room(cache, len(examples) * contract.height * contract.width, "the decoded pictures")
-        # Written beside and renamed: a run that is killed leaves no half-filled cache that looks whole.
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        try:
-            shape = (len(examples), contract.height, contract.width)
-            array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        shape = (len(examples), contract.height, contract.width)
+        with storage.new_array(file, np.uint8, shape, "the decoded pictures") as array:
             for begin in range(0, len(examples), WINDOW):
                 window = examples[begin : begin + WINDOW]
                 with ThreadPoolExecutor(cpus()) as pool:
@@ -85,13 +87,6 @@ def load(
                     for index, image in enumerate(prepared, start=begin):
                         array[index] = image
                         advance(index + 1)
-            array.flush()
-            del array
-            partial.rename(file)
-        except OSError as error:
-            raise storage.failed("the decoded pictures", file.parent, error) from None
-        finally:
-            partial.unlink(missing_ok=True)
     pictures: npt.NDArray[np.uint8] = np.load(file, mmap_mode="r")
     return pictures
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
+import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed run left stays there
+    fcntl = None  # type: ignore[assignment]
 
 from edgecxr.errors import StorageError, UsageError
+
+PARTIAL = ".partial"  # a file that is being written, or that a killed run left
 
 
 def make_room(folder: Path, size: int, what: str) -> None:
@@ -36,7 +47,7 @@ def save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
 
     Raises StorageError.
     """
-    partial = file.with_name(f"{file.name}.partial")
+    partial = file.with_name(f"{file.name}{PARTIAL}")
     try:
         with partial.open("wb") as opened:
             np.savez(opened, **arrays)
@@ -46,3 +57,44 @@ def save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise failed("the checkpoint", file, error) from None
+
+
+@contextlib.contextmanager
+def new_array(file: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], what: str) -> Iterator[npt.NDArray[Any]]:
+    """A memory-mapped array to fill; `file` (.npy) stands once the block has ended, and not if it fails.
+
+    Several processes may do this at once; what killed ones left is removed. Raises StorageError.
+    """
+    make_room(file.parent, math.prod(shape) * np.dtype(dtype).itemsize, what)
+    partial = file.with_name(f"{file.name}.{os.getpid()}{PARTIAL}")
+    _remove_abandoned(file)
+    try:
+        with partial.open("wb") as held:
+            _lock(held.fileno())
+            array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
+            # Writing through a map into a hole ends in SIGBUS where the disk is full: take the room now.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(held.fileno(), 0, partial.stat().st_size)
+            yield array
+            array.flush()
+            partial.replace(file)
+    except OSError as error:
+        raise failed(what, file.parent, error) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _remove_abandoned(file: Path) -> None:
+    """Remove partial files of `file` whose writer is gone: nobody holds their lock."""
+    if fcntl is None:
+        return
+    for partial in file.parent.glob(f"{glob.escape(file.name)}.*{PARTIAL}"):
+        with contextlib.suppress(OSError), partial.open("rb") as left:
+            _lock(left.fileno())
+            partial.unlink()
+
+
+def _lock(descriptor: int) -> None:
+    """Raises OSError where another process holds the lock."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
