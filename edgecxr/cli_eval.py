@@ -42,9 +42,11 @@ def evaluate(
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="A device asked for by name is used or the run fails.")
     ] = "auto",
-    engine: Annotated[Literal["auto", "onnxruntime"], typer.Option(help="Inference engine.")] = "auto",
+    engine: Annotated[
+        Literal["auto", "onnxruntime", "openvino", "litert"], typer.Option(help="Inference engine.")
+    ] = "auto",
     precision: Annotated[
-        Literal["auto", "fp32", "fp16", "int8"], typer.Option(help="Precision of the artifact.")
+        Literal["auto", "fp32", "bf16", "fp16", "int8"], typer.Option(help="Precision of the artifact.")
     ] = "auto",
     workers: Annotated[int | None, typer.Option("-j", "--workers", help="Batches in hand at a time.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the engine's pool, which the workers share.")] = None,
@@ -85,7 +87,13 @@ def evaluate(
     elif data is None:
         raise UsageError(f"a bundle needs labelled pictures, give DATA: edgecxr eval {model} DATA")
     else:
-        options = {"device": device, "precision": precision, "workers": workers, "threads": threads}
+        options = {
+            "device": device,
+            "engine": engine,
+            "precision": precision,
+            "workers": workers,
+            "threads": threads,
+        }
         scored, found = _of_bundle(model, data, split, conditions, ignored, options, err)
     bar = terminal.progress(err, "resampling")
     with bar:

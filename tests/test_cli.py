@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -210,7 +211,9 @@ def test_verify_says_whether_this_device_still_answers_right(edgecxr: Run, tiny_
     assert "every hash is right" in result.stdout
     checks = json.loads(edgecxr("verify", tiny_bundle, "--json").stdout)
     assert checks["passed"] is True
-    assert [c["artifact"] for c in checks["golden"]] == ["model.fp32.onnx", "model.int8.onnx"]
+    by_engine = {(c["artifact"], c["engine"]) for c in checks["golden"]}
+    assert {(f"model.{p}.onnx", "onnxruntime") for p in ("fp32", "int8")} <= by_engine
+    assert len(by_engine) == len(checks["golden"])
 
 
 def test_info_doctor_and_version(edgecxr: Run, tiny_bundle: Path) -> None:
@@ -285,6 +288,25 @@ def test_every_command_has_help_and_stands_in_the_readme(edgecxr: Run) -> None:
         result = edgecxr(command, "--help")
         assert result.returncode == 0
         assert f"edgecxr {command}" in readme, command
+
+
+def test_every_verb_of_data_has_help_and_stands_in_the_readme(edgecxr: Run) -> None:
+    readme = (ROOT / "README.md").read_text()
+    verbs = re.findall(r"^│ (\w+) ", edgecxr("data", "--help").stdout, flags=re.MULTILINE)
+    assert set(verbs) == {"kaggle", "import", "show"}
+    for verb in verbs:
+        assert edgecxr("data", verb, "--help").returncode == 0
+        assert f"edgecxr data {verb}" in readme, verb
+
+
+def test_every_command_offers_the_same_engines_devices_and_precisions() -> None:
+    from edgecxr import cli, cli_eval
+    from edgecxr.engines import select
+
+    offered = {"engine": select.ENGINES, "device": select.DEVICES, "precision": select.PRECISIONS}
+    for command in (cli.infer, cli.verify, cli.bench, cli_eval.evaluate):
+        hints = get_type_hints(command)
+        assert {name: get_args(hints[name]) for name in offered} == offered, command
 
 
 def test_an_unexpected_error_is_one_sentence_and_exit_70(edgecxr: Run, tmp_path: Path) -> None:

@@ -89,6 +89,13 @@ def test_the_figures_of_a_bundle_are_those_of_its_network(bundle: Path, data: Pa
     assert [row["absent"] for row in report["within_ages"]] == [[], ["normal"]]
 
 
+def test_an_engine_asked_for_by_name_is_the_one_that_answers(bundle: Path, data: Path) -> None:
+    pytest.importorskip("openvino")
+    report = report_of(bundle, data, "--engine", "openvino", "--precision", "fp32")
+    assert (report["engine"], report["precision"]) == ("openvino", "fp32")
+    assert report["confusion"] == report_of(bundle, data, "--precision", "fp32")["confusion"]
+
+
 def test_every_figure_of_the_issue_is_there(bundle: Path, data: Path) -> None:
     report = report_of(bundle, data, "--split", "all")
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc"):
