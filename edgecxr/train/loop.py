@@ -204,7 +204,11 @@ def _compile(model: Any, recipe: Recipe, stage: Stage, steps: int) -> None:
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
+    # Both make their variables in the first step otherwise, which is too late to put a checkpoint's values into them.
     model.optimizer.build(model.trainable_variables)
+    nothing = np.zeros((1, model.output_shape[-1]), np.float32)
+    model.compute_metrics(None, nothing, nothing)
+    model.reset_metrics()
 
 
 def _optimizer(recipe: Recipe, stage: Stage, steps: int) -> Any:

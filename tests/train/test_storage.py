@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import files_unlimited_afterwards, limit_files
 
 from edgecxr.errors import StorageError, UsageError
 from edgecxr.train import storage
@@ -39,15 +39,6 @@ def start_writer(file: Path) -> subprocess.Popen[str]:
 def fill(file: Path, value: int) -> None:
     with storage.new_array(file, np.uint8, (1000,), "numbers") as array:
         array[:] = value
-
-
-@pytest.fixture
-def file_limit() -> Iterator[int]:
-    """No file may grow beyond these bytes: writing more fails as on a full disk (Python ignores SIGXFSZ)."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield 100_000
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -129,12 +120,16 @@ def test_a_disk_that_fills_up_is_one_sentence_and_not_a_bus_error(
     assert list(small_disk.iterdir()) == []
 
 
-def test_arrays_that_find_no_room_leave_the_old_ones(file_limit: int, tmp_path: Path) -> None:
+def test_arrays_that_find_no_room_leave_the_old_ones(tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     storage.save_arrays(file, {"a": np.arange(10)})
     before = file.read_bytes()
-    with pytest.raises(StorageError, match=r"the checkpoint can't be written \(no room left\): .*a\.npz"):
-        storage.save_arrays(file, {"a": np.zeros(file_limit)})
+    with (
+        files_unlimited_afterwards(),
+        pytest.raises(StorageError, match=r"the checkpoint can't be written \(no room left\): .*a\.npz"),
+    ):
+        limit_files(100_000)
+        storage.save_arrays(file, {"a": np.zeros(100_000)})
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
 
