@@ -32,9 +32,10 @@ class Draws:
 
     def total(self, values: npt.NDArray[Any]) -> Floats:
         """Sum over pictures of `values` (N,) or (N, C), each as often as its group was drawn: (R,) or (R, C)."""
-        by_group = np.zeros((self.weights.shape[1], *values.shape[1:]))
-        np.add.at(by_group, self.group_of, values)
-        result: Floats = self.weights @ by_group
+        groups = self.weights.shape[1]
+        columns = values.reshape(len(values), -1).T
+        by_group = np.stack([np.bincount(self.group_of, column, groups) for column in columns])  # (C, G)
+        result: Floats = (self.weights @ by_group.T).reshape(-1, *values.shape[1:])
         return result
 
     def of_pictures(self, order: Ints) -> Floats:
