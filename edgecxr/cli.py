@@ -111,6 +111,10 @@ def infer(
     recursive: Annotated[bool, typer.Option(help="Walk into folders of folders.")] = True,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first rejected picture.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Score at most this many pictures.")] = None,
+    name_by: Annotated[
+        Literal["path", "hash"],
+        typer.Option("--id", help="What stands in a record's path: the file's name, or the hash of what it holds."),
+    ] = "path",
     model: ModelOption = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
@@ -158,7 +162,8 @@ def infer(
         bar.disable = bar.disable or quiet
         task = bar.add_task("", total=len(chosen))
         with writer or _Nowhere() as sink:
-            for prediction in pipeline.stream(session, chosen, lambda: stopped.signal is not None):
+            for position, answer in enumerate(pipeline.stream(session, chosen, lambda: stopped.signal is not None), 1):
+                prediction = answer if name_by == "path" else answer.without_name(position)
                 try:
                     sink.write(prediction)
                 except BrokenPipeError:

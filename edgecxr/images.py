@@ -7,24 +7,30 @@ The only `Image.open` of the project is here. Whatever a file holds, `decode` re
 from __future__ import annotations
 
 import io
+import logging
 import os
 import stat
 import struct
+import threading
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from edgecxr import structure
 from edgecxr.errors import PictureRejected, UsageError
 from edgecxr.preprocess import Contract, Grey, bit_depth, preprocess, to_uint8
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 MAX_BYTES = 256 << 20  # of a file: a 16-bit film of 80 megapixels is 160 MB
 MAX_PIXELS = 80_000_000  # a 43 x 35 cm film at 0.05 mm a pixel is 60 megapixels
+READ_SECONDS = 30.0  # for one file; MAX_BYTES in that time is 9 MB/s, below any stick or share that still works
+MAX_STALLED = 16  # reads that don't come back, each of which holds a thread; beyond them nothing is waited for
 MIN_SIDE = 64  # px; below this a film shows no finding
 MIN_CONTRAST = 2.0  # grey levels of 255; standard deviation of a picture that shows anything
 
@@ -42,6 +48,8 @@ DECODER_ERRORS = (
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Its other warnings quote the picture's metadata.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+# And so do its log lines, at every level: in a device's log they would be patients' names.
+logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
@@ -65,21 +73,21 @@ class Found:
 def find(paths: Iterable[Path], *, recursive: bool = True) -> Found:
     """Every file that was named, and every file under each folder that was named, in sorted order.
 
-    File symlinks are followed, folder symlinks aren't (they can loop). Something that is no regular file is listed
-    all the same and becomes a rejected record when it is read.
+    File symlinks are followed, folder symlinks aren't (they can loop). Something that is no regular file, and a folder
+    that can't be listed, is listed all the same and becomes a rejected record when it is read.
 
-    Raises UsageError where a path isn't there, a folder can't be listed, or there is no file at all.
+    Raises UsageError where a path isn't there, or there is no file at all.
     """
     files: list[Path] = []
     skipped = 0
     for path in paths:
-        if path.is_dir():
+        if _is_folder(path):
             for file in _walk(path, recursive):
                 if file is None or file.name in SKIPPED_NAMES:
                     skipped += 1
                 else:
                     files.append(file)
-        elif path.exists() or path.is_symlink():
+        elif os.path.lexists(path):
             files.append(path)
         else:
             raise UsageError(f"no such file or folder: {path}")
@@ -88,55 +96,118 @@ def find(paths: Iterable[Path], *, recursive: bool = True) -> Found:
     return Found(tuple(files), skipped)
 
 
-def _walk(folder: Path, recursive: bool) -> Iterator[Path | None]:
-    """Files under `folder`, sorted; None for each link to a folder."""
+def _is_folder(path: Path) -> bool:
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise UsageError(f"the folder can't be listed ({error.strerror}): {folder}") from None
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            if recursive:
-                yield from _walk(Path(entry.path), recursive)
-        else:
-            yield None if entry.is_symlink() and entry.is_dir() else Path(entry.path)
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):  # gone, a loop of symlinks, behind a folder that may not be entered
+        return False
+
+
+def _walk(folder: Path, recursive: bool) -> Iterator[Path | None]:
+    """Files under `folder`, sorted; None for each link to a folder; a folder itself where it can't be listed."""
+    waiting = [(folder, True, False)]  # and not a recursion: folders may nest deeper than calls
+    while waiting:
+        path, is_folder, is_link = waiting.pop()
+        if not is_folder:
+            yield None if is_link and _is_folder(path) else path
+            continue
+        try:
+            with os.scandir(path) as entries:
+                found = [(Path(e.path), e.is_dir(follow_symlinks=False), e.is_symlink()) for e in entries]
+        except OSError:
+            yield path
+            continue
+        found.sort(key=lambda item: item[0].name, reverse=True)
+        waiting += [item for item in found if recursive or not item[1]]
 
 
 def read(path: Path) -> bytes:
-    """The file's bytes, read once; raises PictureRejected where there is nothing to read or too much."""
+    """The file's bytes, read once; raises PictureRejected where there is nothing to read, too much, or no end to it.
+
+    A read that hasn't come back after READ_SECONDS (a share that is gone, a failing disk) is `read_timeout`. No call
+    can end it, so that it keeps its thread until the system gives up; while MAX_STALLED of them wait, further reads
+    are rejected at once, and a folder on a dead share takes minutes and not days.
+    """
+    _stalled[:] = [thread for thread in _stalled if thread.is_alive()]
+    if len(_stalled) >= MAX_STALLED:
+        raise PictureRejected("read_timeout", f"not read: {MAX_STALLED} earlier reads haven't come back")
+    outcome: list[bytes | PictureRejected] = []
+    thread = threading.Thread(target=lambda: outcome.append(_read(path)), name="edgecxr-read", daemon=True)
     try:
-        # O_NONBLOCK: opening a FIFO that nobody writes to would otherwise wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        thread.start()
+    except RuntimeError:
+        raise PictureRejected("unreadable", "the file can't be read: no thread is to be had") from None
+    thread.join(READ_SECONDS)
+    if not outcome:
+        _stalled.append(thread)
+        raise PictureRejected("read_timeout", f"the file couldn't be read within {READ_SECONDS:g} seconds")
+    if isinstance(outcome[0], PictureRejected):
+        raise outcome[0]
+    return outcome[0]
+
+
+_stalled: list[threading.Thread] = []
+
+
+def _read(path: Path) -> bytes | PictureRejected:
+    """As `read`, without its limit in time; a rejection is the answer, because no exception leaves a thread."""
+    try:
+        # Looked at before it is opened: to open a device may start it (a watchdog, a tape).
+        rejected = _unfit(path, path.stat())
+        if rejected is not None:
+            return rejected
+        # O_NONBLOCK: to open a FIFO that took the file's place in between would wait for ever.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags)
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise PictureRejected("not_a_file", "not a regular file")
-            if status.st_size > MAX_BYTES:
-                raise PictureRejected("too_large", f"the file is larger than {MAX_BYTES >> 20} MiB")
+            rejected = _unfit(path, status)
+            if rejected is not None:
+                return rejected
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(MAX_BYTES + 1)
+                data = file.read(status.st_size + 1)
         finally:
             os.close(descriptor)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "invalid name"
-        raise PictureRejected("unreadable", f"the file can't be read: {reason}") from None
-    if not data:
-        raise PictureRejected("empty", "the file is empty")
-    if len(data) > MAX_BYTES:
-        raise PictureRejected("too_large", f"the file is larger than {MAX_BYTES >> 20} MiB")
+    except (OSError, ValueError, MemoryError) as error:
+        return PictureRejected("unreadable", f"the file can't be read: {_reason(error)}")
+    if len(data) != status.st_size:
+        return PictureRejected("unreadable", "the file changed its length while it was read")
     return data
+
+
+def _unfit(path: Path, status: os.stat_result) -> PictureRejected | None:
+    """Why a file of this status isn't read, or None."""
+    if stat.S_ISDIR(status.st_mode):
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            return PictureRejected("unreadable", f"the folder can't be listed: {_reason(error)}")
+    if not stat.S_ISREG(status.st_mode):
+        return PictureRejected("not_a_file", "not a regular file")
+    if status.st_size > MAX_BYTES:
+        return PictureRejected("too_large", f"the file is larger than {MAX_BYTES >> 20} MiB")
+    return PictureRejected("empty", "the file is empty") if status.st_size == 0 else None
+
+
+def _reason(error: Exception) -> str:
+    """The system's own words, without the name that it adds to them."""
+    return getattr(error, "strerror", None) or (
+        "not enough memory" if isinstance(error, MemoryError) else "invalid name"
+    )
 
 
 def decode(data: bytes, contract: Contract) -> Picture:
     """Decode the bytes of a JPEG, PNG, TIFF or BMP into a grey picture, or raise PictureRejected.
 
     Colour becomes luma, a palette is looked up, transparency is dropped, an EXIF orientation is applied, TIFF's
-    white-is-zero is inverted. Grey samples of up to 16 bits are kept. Several frames, CMYK, floating point, 32-bit
-    samples and colour or transparency of more than 8 bits are rejected: none has one obvious reading as a film, and
-    Pillow would keep the high byte of the last, which leaves a 12-bit film nearly black.
+    white-is-zero is inverted. Grey samples of up to 16 bits are kept. Several frames, CMYK, signed, floating point and
+    32-bit samples, colour or transparency of more than 8 bits, and a TIFF that doesn't say which end is black are
+    rejected: none has one obvious reading as a film, and Pillow would keep the high byte of deep colour, which leaves a
+    12-bit film nearly black, and guess the polarity.
     """
     if not data:
         raise PictureRejected("empty", "the file is empty")
+    structure.check(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning, where warnings are errors
@@ -149,8 +220,11 @@ def decode(data: bytes, contract: Contract) -> Picture:
             raise PictureRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels: {width} x {height}")
         if min(width, height) < MIN_SIDE:
             raise PictureRejected("too_small", f"smaller than {MIN_SIDE} px: {width} x {height}")
+        structure.check_size(width, height, data)
         try:
             pixels, declared = _grey(image, contract, _sample_bits(image, data))
+        except Image.DecompressionBombError:  # of what Pillow finds only while it decodes
+            raise PictureRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
         except DECODER_ERRORS:
             raise PictureRejected("corrupt", "the picture is damaged or truncated") from None
     return Picture(pixels, width, height, bit_depth(pixels, declared))
@@ -162,7 +236,7 @@ def _sample_bits(image: Image.Image, data: bytes) -> int:
         bits = image.tag_v2.get(258, 1)  # type: ignore[attr-defined]  # BitsPerSample, of a TiffImageFile
         return int(max(bits)) if isinstance(bits, tuple) else int(bits)
     if image.format == "PNG":
-        return data[24]  # of IHDR, which the standard puts first
+        return data[24]  # of IHDR, which `structure.check` has found in its place
     return 8
 
 
@@ -173,6 +247,8 @@ def _grey(image: Image.Image, contract: Contract, sample_bits: int) -> tuple[Gre
         raise PictureRejected("several_frames", "the file holds more than one picture")
     if sample_bits > 8 and not image.mode.startswith("I;16"):
         raise PictureRejected("unsupported_samples", f"{sample_bits}-bit samples that aren't plain grey")
+    if image.format == "TIFF":
+        _check_samples(image.tag_v2)  # type: ignore[attr-defined]
     declared = sample_bits if 8 < sample_bits < 16 else None
     # Pillow inverts 8-bit pictures itself.
     inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
@@ -188,9 +264,22 @@ def _grey(image: Image.Image, contract: Contract, sample_bits: int) -> tuple[Gre
         return samples16, declared
     if image.mode in ("1", "L", "LA", "La"):
         return np.asarray(image.convert("L")), None
-    if image.mode in ("P", "PA", "RGB", "RGBA", "RGBX", "YCbCr"):
+    if image.mode in ("RGB", "RGBA", "RGBX"):
+        return np.asarray(image.convert("L")), None  # the same as by way of RGB, without another copy
+    if image.mode in ("P", "PA", "YCbCr"):
         return np.asarray(image.convert("RGB").convert("L")), None
     raise PictureRejected("unsupported_samples", f"samples of kind {image.mode} have no defined reading as a film")
+
+
+def _check_samples(tags: Mapping[int, Any]) -> None:
+    """Reject a TIFF whose samples Pillow would read as what they may not be."""
+    if 262 not in tags:  # PhotometricInterpretation, which TIFF 6.0 requires; Pillow takes white-is-zero
+        raise PictureRejected("unsupported_samples", "the TIFF doesn't say whether zero is black or white")
+    kinds = tags.get(339, 1)  # SampleFormat: 1 is unsigned; Pillow reads signed bytes as unsigned
+    if set(kinds if isinstance(kinds, tuple) else (kinds,)) != {1}:
+        raise PictureRejected(
+            "unsupported_samples", "signed or floating-point samples have no defined reading as a film"
+        )
 
 
 def prepare(picture: Picture, contract: Contract) -> np.ndarray:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr import images, machine
+from edgecxr import checksums, images, machine
 from edgecxr.bundle import Artifact, Bundle
 from edgecxr.engines import Engine, ort
 from edgecxr.engines.select import choose, open_engine
@@ -186,6 +186,8 @@ def _prepare(session: Session, source: Source) -> _Prepared:
         else:
             data = images.read(source) if isinstance(source, Path) else source
             item.sha256 = hashlib.sha256(data).hexdigest()
+            if isinstance(source, Path):
+                checksums.check(source, item.sha256)
             picture = images.decode(data, contract)
             item.width, item.height = picture.width, picture.height
         item.bits = picture.bits

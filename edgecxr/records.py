@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TextIO
@@ -53,6 +53,10 @@ class Prediction:
     bits: int | None  # per sample, declared or observed
     provenance: Provenance
     time_utc: str
+
+    def without_name(self, position: int) -> Prediction:
+        """The same under its content's hash, or, where nothing could be read, its position among the inputs from 1."""
+        return replace(self, path=f"sha256:{self.sha256}" if self.sha256 else f"unread:{position}")
 
     def to_record(self, labels: Sequence[str]) -> dict[str, Any]:
         """The record that is written, with every column of the schema whatever the status."""
