@@ -22,7 +22,7 @@ import edgecxr
 from edgecxr import bundle as bundles
 from edgecxr.bench import spread
 from edgecxr.bundle import Bundle, OperatingPoint
-from edgecxr.dataset import Dataset, read_dataset, with_splits
+from edgecxr.dataset import Dataset, folds, read_dataset, with_splits, without_origin
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import BundleError, DataError, GateError, UnavailableError, UsageError
 from edgecxr.evaluation.operating import fit_operating_points
@@ -240,17 +240,27 @@ def _load_data(run: Run, data: Path | None, cache: Path, console: Console) -> _D
     dataset = read_dataset(data)
     if described.get("where"):
         dataset = dataset.where(described["where"])
-    dataset = with_splits(dataset, run.description["seed"])
+    dataset = run_splits(dataset, run)
     if dataset.labels != run.labels:
         raise DataError(
             f"the pictures must have the run's labels {', '.join(run.labels)}, got {', '.join(dataset.labels)}: {data}"
         )
-    fingerprint = training_pictures.fingerprint(dataset.examples)
+    fingerprint, contents = training_pictures.fingerprints(dataset.examples)
     if fingerprint != described["fingerprint"]:
         raise DataError(f"the pictures aren't those the run was fitted on, their fingerprint is another: {data}")
     with _bar(console, "decoding", len(dataset.examples)) as advance:
-        pictures = training_pictures.load(dataset.examples, run.contract, cache, fingerprint, advance)
+        pictures = training_pictures.load(dataset.examples, run.contract, cache, contents, advance)
     return _Data(dataset, pictures)
+
+
+def run_splits(dataset: Dataset, run: Run) -> Dataset:
+    """The data in the splits that the run was fitted on: the manifest's, made by group, of a fold, or by origin."""
+    described, seed = run.description["data"], run.description["seed"]
+    if described.get("hold_out_origin"):
+        return without_origin(dataset, described["hold_out_origin"], seed)
+    if described.get("folds"):
+        return folds(dataset, described["folds"], seed)[int(described["fold"]) - 1]
+    return with_splits(dataset, seed)
 
 
 def _ordered(stored: Logits, data: _Data, split: str) -> Logits:

@@ -260,6 +260,11 @@ def test_a_cross_validation_takes_each_fold_s_own_temperature(data: Path, tmp_pa
         raise call(tmp_path).exception or AssertionError
 
 
+def test_info_shows_the_operating_points_of_a_bundle(bundle: Path) -> None:
+    words = " ".join(CliRunner().invoke(app, ["info", str(bundle)]).stdout.split())
+    assert "covid at 95% of dev p >= 0.400: sensitivity 96.0%, specificity 90.0%" in words
+
+
 def test_the_embedded_bundle_is_a_dash(monkeypatch: pytest.MonkeyPatch, bundle: Path, data: Path) -> None:
     monkeypatch.setattr("edgecxr.bundle.EMBEDDED", bundle)
     assert report_of("-", data)["model"] == "tiny 1"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgecxr import bundle as bundles
+from edgecxr.dataset import Dataset, folds, read_dataset, without_origin
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import DataError, GateError, UsageError
 from edgecxr.train.run import read_run
 from edgecxr.verify import verify
 from edgecxr_export.golden import TOLERANCES, golden_inputs
-from edgecxr_export.stage import export
+from edgecxr_export.stage import export, run_splits
 
 from .conftest import EPOCHS
 
@@ -194,6 +196,23 @@ def test_other_pictures_than_the_run_s_are_refused(run_folder: Path, folder: Pat
     picture.write_bytes(next((folder / "normal").iterdir()).read_bytes())
     with pytest.raises(DataError, match="aren't those the run was fitted on"):
         export(run_folder, tmp_path / "a.edgecxr", copy, cache=cache)
+
+
+def test_the_splits_are_made_again_as_the_run_had_them(run_folder: Path, folder: Path) -> None:
+    data, run = read_dataset(folder), read_run(run_folder)
+
+    def splits(dataset: Dataset) -> dict[str, str | None]:
+        return {example.file: example.split for example in dataset.examples}
+
+    def of_a_run(**described: object) -> dict[str, str | None]:
+        about = {**run.description, "data": {**run.description["data"], **described}}
+        return splits(run_splits(data, replace(run, description=about)))
+
+    assert of_a_run() == splits(data)
+    assert of_a_run(fold=2, folds=3) == splits(folds(data, 3, run.description["seed"])[1])
+    held_out = of_a_run(hold_out_origin="adult, B")
+    assert held_out == splits(without_origin(data, "adult, B", run.description["seed"]))
+    assert {file for file, split in held_out.items() if split == "test"} == {f"normal/1-{n:02}.png" for n in range(11)}
 
 
 def test_a_label_that_no_bundle_can_hold(run_folder: Path, folder: Path, tmp_path: Path) -> None:
