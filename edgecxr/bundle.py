@@ -7,7 +7,8 @@
     MODEL_CARD.md          for people, written from the reports
 
 The manifest lists every file with its SHA-256. `Bundle.read` returns bytes only after their hash was found right, and
-those very bytes go to the engine: what was checked is what runs.
+those very bytes go to the engine: what was checked is what runs. The digest finds damage; it is no signature, and
+doesn't say who made the bundle.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgecxr import modelfile
 from edgecxr.errors import BundleError
 from edgecxr.preprocess import Contract
 
@@ -43,6 +45,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 1 << 30  # an artifact of this classifier is 84 MB at most; this bounds what a forged one can ask for
 MAX_LABELS = 1000
+MAX_DEPTH = 16  # of objects and lists in the JSON of a bundle; this version writes 5
 
 LABEL = re.compile(r"[\w][\w .+-]{0,63}")  # becomes a column name and stands on terminals
 _FILE = re.compile(r"[A-Za-z0-9_./+-]{1,200}")
@@ -109,24 +112,33 @@ class Bundle:
         data = _read_plain(self.path, file, size)
         if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
             raise BundleError(f"the bundle is damaged or was changed: {file} doesn't have its listed hash: {self.path}")
+        kind = PurePosixPath(file).suffix.removeprefix(".")
+        if kind in FORMATS:
+            modelfile.check(data, kind)
         return data
 
     def golden_inputs(self) -> npt.NDArray[np.uint8]:
         """The golden inputs, uint8 (G, H, W, 1)."""
         shape = (self.preprocessing.height, self.preprocessing.width, 1)
+        file = io.BytesIO(self.read(GOLDEN_INPUTS))
         try:
-            array = np.load(io.BytesIO(self.read(GOLDEN_INPUTS)), allow_pickle=False)
+            # The header first: numpy would take as much memory as it promises, and unpickle objects where it may.
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError("not of version 1.0")
+            found, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         except (ValueError, OSError, EOFError, SyntaxError) as error:
             raise BundleError(f"the golden inputs can't be read ({error}): {self.path}") from None
-        if array.dtype != np.uint8 or array.shape[1:] != shape or not len(array):
-            raise BundleError(f"the golden inputs are {array.dtype} {array.shape}, expected uint8 (N, *{shape})")
-        inputs: npt.NDArray[np.uint8] = array
-        return inputs
+        if dtype != np.uint8 or fortran or found[1:] != shape or not 1 <= found[0] <= MAX_FILE_BYTES:
+            raise BundleError(f"the golden inputs are {dtype} {found}, expected uint8 (N, *{shape}): {self.path}")
+        samples = np.frombuffer(file.read(), dtype=np.uint8)
+        if samples.size != math.prod(found):
+            raise BundleError(f"the golden inputs are shorter or longer than their header says: {self.path}")
+        return samples.reshape(found)
 
     def golden_expected(self) -> tuple[Expected, ...]:
         """The expected logits of each artifact and engine."""
         try:
-            rows = json.loads(self.read(GOLDEN_EXPECTED))
+            rows = _json(self.read(GOLDEN_EXPECTED))
             expected = tuple(
                 Expected(
                     str(row["artifact"]),
@@ -153,15 +165,40 @@ def load(path: str | os.PathLike[str] | None = None) -> Bundle:
         raise BundleError(f"the bundle {what}: {folder}")
     data = _read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES)
     try:
-        manifest = json.loads(data.decode("utf-8"))
+        manifest = _json(data)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST} isn't valid JSON ({type(error).__name__}): {folder}") from None
+    except BundleError as error:
+        raise BundleError(f"{MANIFEST} is refused ({error}): {folder}") from None
     if not isinstance(manifest, dict):
         raise BundleError(f"{MANIFEST} is not an object: {folder}")
     try:
         return _parse(folder, manifest)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{MANIFEST} lacks or garbles a field ({error}): {folder}") from None
+
+
+def _json(data: bytes) -> Any:
+    """JSON as this project writes it; raises ValueError or RecursionError for what is none, BundleError for more."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise BundleError("a field that stands there twice means one thing to us and another to others")
+        return dict(pairs)
+
+    value = json.loads(data.decode("utf-8"), object_pairs_hook=once)
+    level, depth = [value], 0
+    while level := [item for node in level for item in _items(node)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise BundleError(f"more than {MAX_DEPTH} levels of objects and lists")
+    return value
+
+
+def _items(node: Any) -> Iterable[Any]:
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
@@ -222,6 +259,8 @@ def _artifact(row: Mapping[str, Any]) -> Artifact:
     named = ("file", "format", "precision", "sha256", "bytes", "preferred")
     if row["format"] not in FORMATS or row["precision"] not in PRECISIONS:
         raise BundleError(f"this version doesn't know an artifact of {row['format']} {row['precision']}")
+    if PurePosixPath(row["file"]).suffix != f".{row['format']}":
+        raise BundleError(f"an artifact's file must end in .{row['format']}")
     details = {key: value for key, value in row.items() if key not in named}
     return Artifact(**{key: row[key] for key in named}, details=details)
 
@@ -253,11 +292,14 @@ def _read_plain(folder: Path, file: str, limit: int) -> bytes:
         path = path / part
         if path.is_symlink():
             raise BundleError(f"{file} of the bundle is a symlink: {folder}")
+    # O_NOFOLLOW and O_NONBLOCK: for a symlink or a FIFO that took the file's place since it was looked at.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise BundleError(f"{file} of the bundle is not a regular file: {folder}")
-        with path.open("rb") as opened:
-            data = opened.read(limit + 1)
+        with os.fdopen(os.open(path, flags), "rb") as opened:
+            length = os.fstat(opened.fileno()).st_size
+            data = opened.read(min(length, limit) + 1)
     except OSError as error:
         raise BundleError(f"{file} of the bundle can't be read ({error.strerror}): {folder}") from None
     if len(data) > limit:

@@ -1,0 +1,99 @@
+"""What a network's file may bring along: nothing from outside it.
+
+ONNX may keep weights in other files, which it names by path: OpenVINO reads such a file from the working directory even
+where the model itself came from memory, and no hash of the bundle covers it. The runtime doesn't import onnx, so this
+walks the protobuf messages (onnx.proto of ONNX 1.21) as far as tensors can stand in them.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from edgecxr.errors import BundleError
+
+MAX_DEPTH = 64  # of messages in messages; protobuf itself stops at 100
+MAX_FIELDS = 2_000_000  # an exported Xception has under 10,000
+
+# Message -> field number -> the message that the field holds.
+_FIELDS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a tensor
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+# Fields of a TFLite file's Model table that its converter writes: version to signature_defs. Those after them name
+# buffers in other files.
+TFLITE_FIELDS = 8
+
+
+def check(data: bytes, kind: str) -> None:
+    """Raise BundleError where a network's file is no single file of its `kind`, onnx or tflite."""
+    try:
+        if kind == "onnx":
+            _check_onnx(data)
+        else:
+            _check_tflite(data)
+    except (IndexError, struct.error):
+        raise BundleError(f"the artifact is no whole {kind} file") from None
+
+
+def _check_onnx(data: bytes) -> None:
+    waiting = [("model", 0, len(data), 0)]
+    fields = 0
+    while waiting:
+        message, position, end, depth = waiting.pop()
+        while position < end:
+            fields += 1
+            if fields > MAX_FIELDS or depth > MAX_DEPTH:
+                raise BundleError("the artifact is nested deeper, or has more parts, than a network of this kind")
+            key, position = _varint(data, position)
+            field, wire = (key & 0xFFFFFFFF) >> 3, key & 7
+            if message == "tensor" and (field, wire) == (_EXTERNAL_DATA, _BYTES):
+                raise BundleError("the artifact keeps weights in another file, which is refused")
+            if wire == _VARINT:
+                value, position = _varint(data, position)
+                if message == "tensor" and field == _DATA_LOCATION and value:
+                    raise BundleError("the artifact keeps weights in another file, which is refused")
+            elif wire == _BYTES:
+                length, position = _varint(data, position)
+                if field in _FIELDS[message]:
+                    waiting.append((_FIELDS[message][field], position, position + length, depth + 1))
+                position += length
+            elif wire in (_FIXED64, _FIXED32):
+                position += 8 if wire == _FIXED64 else 4
+            else:
+                raise BundleError("the artifact is no whole onnx file")
+        if position != end or end > len(data):
+            raise BundleError("the artifact is no whole onnx file")
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """(value, the position behind it) of a base-128 number of at most 10 bytes (Protocol Buffers, "Encoding")."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise BundleError("the artifact is no whole onnx file")
+
+
+def _check_tflite(data: bytes) -> None:
+    """FlatBuffers, "Internals": the root table's vtable holds an offset for each field, 0 where it is absent."""
+    if data[4:8] != b"TFL3":
+        raise BundleError("the artifact is no whole tflite file")
+    (table,) = struct.unpack_from("<I", data, 0)
+    vtable = table - struct.unpack_from("<i", data, table)[0]
+    if vtable < 0:
+        raise BundleError("the artifact is no whole tflite file")
+    (size,) = struct.unpack_from("<H", data, vtable)
+    if any(struct.unpack_from(f"<{(size - 4) // 2}H", data, vtable + 4)[TFLITE_FIELDS:]):
+        raise BundleError("the artifact has parts beyond those that a TFLite converter writes, which is refused")
