@@ -39,10 +39,6 @@ def audit(
 
     for path in output or []:
         outputs.check_output(path, SUFFIXES, overwrite=overwrite)
-    audits = cli_lab._lab("edgecxr.audit", "eval")
-    # A page that can't be made shouldn't be noticed after the work.
-    pages = cli_lab._lab("edgecxr.audit.page", "eval")
-    tables = cli_lab._lab("edgecxr.audit.table", "eval")
     conditions = cli_lab.conditions(where)
     dataset = read_dataset(data)
     dataset = dataset.where(conditions) if conditions else dataset
@@ -52,6 +48,10 @@ def audit(
         if name in others:
             raise UsageError(f"--against expects folders of different names, got twice: {name}")
         others[name] = read_dataset(folder)
+    audits = cli_lab._lab("edgecxr.audit", "eval")
+    # A page that can't be made shouldn't be noticed after the work.
+    pages = cli_lab._lab("edgecxr.audit.page", "eval")
+    tables = cli_lab._lab("edgecxr.audit.table", "eval")
     err = Console(stderr=True, highlight=False)
     bar = terminal.progress(err, "{task.description}")
     with bar:

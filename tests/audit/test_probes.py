@@ -34,11 +34,11 @@ def clear(found: dict[str, Probe]) -> set[str]:
     return {source for source, p in found.items() if p.severity != "ok"}
 
 
-def test_balanced_data_give_no_finding_and_chance_lies_in_every_interval(tmp_path: Path) -> None:
+def test_balanced_data_give_no_finding_and_chance_lies_in_the_intervals(tmp_path: Path) -> None:
     found = probes(tmp_path, lambda number, _: (".jpg", film(number, SMALL), {"quality": 80}))
     assert clear(found) == set()
     outside = [s for s, p in found.items() if not p.answer.interval[0] <= 0.5 <= p.answer.interval[1]]
-    assert outside == []
+    assert len(outside) <= 1  # of nine intervals of 95 %
 
 
 def test_size(tmp_path: Path) -> None:
@@ -55,9 +55,11 @@ def test_format(tmp_path: Path) -> None:
 
 
 def test_colour_storage_of_one_class(tmp_path: Path) -> None:
-    found = probes(
-        tmp_path, lambda number, label: (".png", np.dstack([film(number, SMALL)] * 3) if label else film(number, SMALL), {})
-    )
+    def plant(number: int, label: int) -> tuple[str, np.ndarray, dict[str, object]]:
+        pixels = film(number, SMALL)
+        return ".png", np.dstack([pixels] * 3) if label else pixels, {}
+
+    found = probes(tmp_path, plant)
     assert found["format"].answer.balanced_accuracy == 1
     assert not {"size", "mean grey", "border", THUMBNAIL} & clear(found)
 
@@ -85,7 +87,7 @@ def test_a_black_frame_is_told_from_the_border_and_with_the_centre_blacked_out(t
     found = probes(tmp_path, plant)
     assert found["border"].answer.balanced_accuracy == 1
     assert {"border", FRAME, THUMBNAIL} <= clear(found)
-    assert not {"size", "format", "mean grey"} & clear(found)
+    assert not {"size", "format"} & clear(found)
 
 
 def test_an_opacity_in_the_centre_is_told_from_the_thumbnail_alone(tmp_path: Path) -> None:

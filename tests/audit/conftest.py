@@ -1,0 +1,14 @@
+"""One thread of BLAS, as the audit itself has: more get in the way of everything else that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from threadpoolctl import threadpool_limits
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread_of_blas() -> Iterator[None]:
+    with threadpool_limits(1):
+        yield

@@ -1,0 +1,74 @@
+"""`edgecxr audit`: exit codes, files, and one sentence for bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from drawn import film, save, write_manifest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two classes of twelve films, a split each in turn; and in a column apart, one more film that is in two splits."""
+    rows = []
+    for number in range(24):
+        file = f"{number}.png"
+        save(tmp_path / "data" / file, film(number, (80, 72)))
+        split = ("train", "dev", "test")[number // 2 % 3]
+        rows.append({"file": file, "label": "ab"[number % 2], "split": split, "part": "clean"})
+    save(tmp_path / "data" / "copy.bmp", film(0, (80, 72)))
+    rows.append({"file": "copy.bmp", "label": "a", "split": "test", "part": "copied"})
+    write_manifest(tmp_path / "data", rows)
+    return tmp_path / "data"
+
+
+def test_a_leak_is_exit_5_with_every_output_written(edgecxr: Run, data: Path, tmp_path: Path) -> None:
+    json_file, html = tmp_path / "out.json", tmp_path / "out.html"
+    result = edgecxr("audit", data, "-o", json_file, "-o", html)
+    assert result.returncode == 5, result.stderr
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("edgecxr: no split may share a film or a patient with another, found exact duplicates")
+    assert line.endswith("1 set, 2 pictures")
+    assert result.stdout.startswith("✗ leak     Exact duplicates across splits: 1 set, 2 pictures")
+    report = json.loads(json_file.read_text())
+    assert (report["data"], report["leaks"], report["where"]) == ("data", True, {})
+    assert str(tmp_path) not in json_file.read_text()
+    assert "copy.bmp" in html.read_text(encoding="utf-8")
+
+
+def test_without_a_leak_it_is_exit_0(edgecxr: Run, data: Path) -> None:
+    result = edgecxr("audit", data, "--where", "part=clean", "--against", data, "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["leaks"], report["pictures"], report["where"]) == (False, 24, {"part": "clean"})
+    (against,) = [f for f in report["findings"] if f["id"] == "against:data"]
+    assert against["figure"] == "24 of 24 pictures (24 exact)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{root}/nowhere"], "no such folder"),
+        (["{root}/empty"], "no labelled pictures"),
+        (["{root}/data", "--where", "part"], "--where expects COLUMN=VALUE"),
+        (["{root}/data", "--where", "colour=red"], "no column 'colour'"),
+        (["{root}/data", "-o", "{root}/out.csv"], "ends in .json, .html"),
+        (["{root}/data", "-o", "{root}/empty/there.json"], "the output exists"),
+        (["{root}/data", "--against", "{root}/data", "--against", "{root}/data"], "folders of different names"),
+    ],
+)
+def test_bad_input_is_one_sentence(edgecxr: Run, data: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "there.json").touch()
+    result = edgecxr("audit", *(a.format(root=tmp_path) for a in arguments))
+    assert result.returncode == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("edgecxr: ")
+    assert said in line
+    assert result.stdout == ""
