@@ -1,12 +1,16 @@
 """Labelled data: manifests, folders per class, and splits that never divide a group."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from edgecxr.dataset import read_dataset, with_splits
+from edgecxr.dataset import SPLITS, Dataset, Example, folds, read_dataset, with_splits, without_origin
 from edgecxr.errors import DataError
 
 HEADER = "file,label,split,group,origin\n"
@@ -120,6 +124,148 @@ def test_unknown_columns_and_empty_selections_are_refused(tmp_path: Path) -> Non
         data.where({"age": "3"})
     with pytest.raises(DataError, match="no picture has"):
         data.where({"origin": "elsewhere"})
+
+
+def dataset(rows: list[tuple[str, str, str, str | None]]) -> Dataset:
+    """Of (label, group, origin, split)."""
+    examples = tuple(
+        Example(Path(f"{i}.png"), f"{i}.png", label, split, group, {"origin": origin})
+        for i, (label, group, origin, split) in enumerate(rows)
+    )
+    return Dataset(Path(), tuple(sorted({label for label, *_ in rows})), examples)
+
+
+@st.composite
+def films(draw: st.DrawFn, groups: int = 5) -> Dataset:
+    """Two or three classes of at least so many groups, each group with one to four pictures of one to three origins."""
+    sizes = draw(st.lists(st.integers(groups, groups + 20), min_size=2, max_size=3))
+    random = Random(draw(st.integers(0, 2**32)))  # the details, which would be thousands of draws
+    rows = []
+    for label, size in zip("abc", sizes, strict=False):
+        for group in range(size):
+            origins = random.choices(["here", "there", "far"], k=random.randint(1, 4))
+            rows += [(label, f"{label}{group}", origin, None) for origin in origins]
+    random.shuffle(rows)
+    return dataset(rows)
+
+
+def splits_of_groups(data: Dataset) -> dict[str, set[str | None]]:
+    found: dict[str, set[str | None]] = defaultdict(set)
+    for example in data.examples:
+        found[example.group].add(example.split)
+    return found
+
+
+def groups(data: Dataset, split: str, label: str) -> set[str]:
+    return {example.group for example in data.split(split) if example.label == label}
+
+
+@settings(deadline=None)  # a busy machine
+@given(films(), st.integers(0, 99))
+def test_no_split_divides_a_group_and_each_has_every_class(data: Dataset, seed: int) -> None:
+    split = with_splits(data, seed)
+    assert [e.file for e in split.examples] == [e.file for e in data.examples]
+    assert all(len(splits) == 1 for splits in splits_of_groups(split).values())
+    for label in data.labels:
+        counts = {name: len(groups(split, name, label)) for name in SPLITS}
+        total = sum(counts.values())
+        assert counts["dev"] == max(1, round(0.15 * total))
+        assert counts["test"] == max(1, round(0.25 * total))
+
+
+@settings(deadline=None)  # a busy machine
+@given(films(), st.integers(0, 99))
+def test_a_groups_split_depends_on_the_seed_and_not_on_the_order_of_the_data(data: Dataset, seed: int) -> None:
+    other = with_splits(replace(data, examples=tuple(sorted(data.examples, key=lambda e: e.group))), seed)
+    assert splits_of_groups(other) == splits_of_groups(with_splits(data, seed))
+
+
+@settings(deadline=None)  # a busy machine
+@given(films(), st.integers(2, 5), st.integers(0, 99))
+def test_folds_test_every_picture_once_divide_no_group_and_are_stratified(data: Dataset, count: int, seed: int) -> None:
+    parts = folds(data, count, seed)
+    assert len(parts) == count
+    tested = Counter(example.file for part in parts for example in part.split("test"))
+    assert tested == Counter(example.file for example in data.examples)
+    for part in parts:
+        assert [e.file for e in part.examples] == [e.file for e in data.examples]
+        assert all(len(splits) == 1 for splits in splits_of_groups(part).values())
+        assert all(groups(part, split, label) for split in SPLITS for label in data.labels)
+    for label in data.labels:
+        sizes = [len(groups(part, "test", label)) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        for part in parts:
+            dev, rest = (len(groups(part, split, label)) for split in ("dev", "train"))
+            assert dev == -(-(dev + rest) // 5)  # a fifth of what isn't tested, rounded up
+    assert folds(data, count, seed) == parts
+
+
+def test_folds_are_made_whatever_splits_the_manifest_gives() -> None:
+    rows = [(label, f"{label}{i}", "o", "test") for label in "ab" for i in range(6)]
+    assert [len(part.split("test")) for part in folds(dataset(rows), 3, 0)] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(("count", "have", "needed"), [(5, 4, 5), (3, 2, 3), (2, 3, 4)])
+def test_folds_that_a_class_is_too_small_for_are_one_sentence(count: int, have: int, needed: int) -> None:
+    rows = [("a", f"a{i}", "o", None) for i in range(20)] + [("b", f"b{i}", "o", None) for i in range(have)]
+    with pytest.raises(DataError, match=rf"{count} folds need {needed} groups of each class, b has only {have}$"):
+        folds(dataset(rows), count, 0)
+    rows += [("b", f"b{i}", "o", None) for i in range(have, needed)]
+    assert len(folds(dataset(rows), count, 0)) == count
+
+
+@settings(deadline=None)  # a busy machine
+@given(films(8), st.sampled_from(["here", "there", "far"]), st.integers(0, 99))
+def test_a_held_out_origin_is_the_test_split_and_nothing_of_its_groups_is_learnt(
+    data: Dataset, origin: str, seed: int
+) -> None:
+    try:
+        held = without_origin(data, origin, seed)
+    except DataError as error:
+        assert origin in str(error) or "split has no picture" in str(error)
+        return
+    assert {e.file for e in held.split("test")} == {e.file for e in data.examples if e.origin == origin}
+    learnt = (*held.split("train"), *held.split("dev"))
+    assert not {e.group for e in learnt} & {e.group for e in held.split("test")}
+    assert all(e.origin != origin for e in learnt)
+    assert all(groups(held, split, label) for split in ("train", "dev") for label in data.labels)
+
+
+def held_rows() -> list[tuple[str, str, str, str | None]]:
+    return [(label, f"{label}{origin}{i}", origin, None) for label in "ab" for origin in "xy" for i in range(8)]
+
+
+def test_a_held_out_origin_that_alone_has_a_class_is_refused() -> None:
+    rows = [*held_rows(), *((("c", f"c{i}", "x", None)) for i in range(8))]
+    with pytest.raises(DataError, match="without the origin 'x' no picture of c is left to learn from"):
+        without_origin(dataset(rows), "x", 0)
+    held = without_origin(dataset(rows), "y", 0)
+    assert {e.label for e in held.split("test")} == {"a", "b"}
+    assert {e.label for e in held.split("train")} == {"a", "b", "c"}
+
+
+def test_a_class_that_vanishes_with_the_groups_of_an_origin_is_refused_too() -> None:
+    # Every picture of c shares its patient with one of origin x.
+    rows = [*held_rows(), *(("c", f"c{i}", origin, None) for i in range(8) for origin in "xy")]
+    with pytest.raises(DataError, match="without the origin 'x' no picture of c is left to learn from"):
+        without_origin(dataset(rows), "x", 0)
+
+
+def test_an_unknown_origin_is_refused_and_the_known_ones_named() -> None:
+    with pytest.raises(DataError, match="--hold-out-origin expects one of x; y, got 'z'"):
+        without_origin(dataset(held_rows()), "z", 0)
+    with pytest.raises(DataError, match="expects one of none, there are none, got ''"):
+        without_origin(dataset([("a", "1", "", None), ("b", "2", "", None)]), "", 0)
+
+
+def test_the_manifests_splits_hold_for_what_is_learnt_from() -> None:
+    # The other origin has no test picture of b, and needs none: its test pictures aren't used.
+    rows = [("a", f"a{s}", "y", s) for s in SPLITS] + [("b", f"b{s}", "y", s) for s in ("train", "dev")]
+    rows += [(label, f"{label}x{s}", "x", s) for label in "ab" for s in SPLITS]
+    held = without_origin(dataset(rows), "x", 0)
+    kept = {(e.group, e.split) for e in held.examples if e.origin == "y"}
+    assert kept == {("atrain", "train"), ("adev", "dev"), ("btrain", "train"), ("bdev", "dev")}
+    assert len(held.split("test")) == 6
 
 
 def test_the_real_manifest_has_the_splits_its_readme_promises(real_data: Path) -> None:

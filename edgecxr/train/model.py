@@ -104,11 +104,12 @@ def split(model: Any, recipe: Recipe) -> tuple[Any, Any]:
     a head that flattens. It is deterministic as long as the backbone is frozen.
     """
     first = model.get_layer("pool" if recipe.head == "pooled" else BACKBONE)
-    features = keras.ops.cast(first.output, "float32")
-    extractor = keras.Model(model.inputs, features, name="extractor")
-    entry = keras.Input(first.output.shape[1:], name="features")
+    after = model.layers[model.layers.index(first) + 1 :]
+    features = after[0].input  # not the backbone's output: a nested model's own hangs on its own input
+    extractor = keras.Model(model.inputs, keras.ops.cast(features, "float32"), name="extractor")
+    entry = keras.Input(features.shape[1:], name="features")
     tensor = entry
-    for layer in model.layers[model.layers.index(first) + 1 :]:
+    for layer in after:
         tensor = layer(tensor)
     return extractor, keras.Model(entry, tensor, name="head")
 
