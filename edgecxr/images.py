@@ -6,6 +6,8 @@ The only `Image.open` of the project is here. Whatever a file holds, `decode` re
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
 import logging
 import os
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, _imaging
 
 from edgecxr import structure
 from edgecxr.errors import PictureRejected, UsageError
@@ -50,6 +52,18 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # And so do its log lines, at every level: in a device's log they would be patients' names.
 logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
+
+
+def _silence_libtiff() -> None:
+    """libtiff writes straight to stderr, past Python, what it dislikes in a file; nothing of that is for a log."""
+    # Found through the module that is linked with it; where it is linked statically there is no such name.
+    library = ctypes.CDLL(_imaging.__file__)
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        with contextlib.suppress(AttributeError):
+            getattr(library, name)(None)
+
+
+_silence_libtiff()
 
 
 @dataclass(frozen=True)
@@ -214,6 +228,8 @@ def decode(data: bytes, contract: Contract) -> Picture:
         raise PictureRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
     except DECODER_ERRORS:
         raise PictureRejected("not_an_image", f"not a picture of a known format ({', '.join(FORMATS)})") from None
+    except Exception as error:
+        raise _unforeseen(error) from None
     with image:
         width, height = image.size
         if width * height > MAX_PIXELS:
@@ -227,7 +243,16 @@ def decode(data: bytes, contract: Contract) -> Picture:
             raise PictureRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
         except DECODER_ERRORS:
             raise PictureRejected("corrupt", "the picture is damaged or truncated") from None
+        except PictureRejected:
+            raise
+        except Exception as error:
+            raise _unforeseen(error) from None
     return Picture(pixels, width, height, bit_depth(pixels, declared))
+
+
+def _unforeseen(error: Exception) -> PictureRejected:
+    """What a decoder did that none is known to do: a record all the same, and only the kind of the error in it."""
+    return PictureRejected("decoder_failed", f"the decoder failed in an unforeseen way ({type(error).__name__})")
 
 
 def _sample_bits(image: Image.Image, data: bytes) -> int:
