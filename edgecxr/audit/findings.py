@@ -78,7 +78,7 @@ def without_split(films: Films) -> Finding | None:
             "note",
             "The data has no splits",
             "not applicable",
-            "Whether a split leaks can't be said. Edgecxr train makes splits by group: see that the groups are right.",
+            "Whether a split leaks can't be said. Training will split by group: see that the groups are right.",
         )
     return Finding(
         "splits",
