@@ -22,7 +22,7 @@ HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 # opens such a file, from the working directory even, and its bytes are in no hash. (The zero ends an overlong length.)
 EXTERNAL_DATA = (b"\x08location", b"\x00location")
 
-_import_lock = threading.Lock()
+_first = threading.Lock()  # held by whoever imports openvino, or uses an engine for the first time
 
 
 def available_devices() -> tuple[str, ...]:
@@ -86,6 +86,11 @@ class OpenVinoEngine:
         single = self._model.clone()
         single.reshape({self._input: [1, *self.input_shape]})
         self._pools = {1: self._pool(single)}
+        # Two threads that hand the first arrays of a process to openvino 2026.4 wait for each other for ever: one holds
+        # the guard of a static in its bindings and wants the interpreter lock, the other the reverse. So the first goes
+        # alone.
+        with _first:
+            self.run(np.zeros((1, *self.input_shape), dtype=np.uint8))
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return self._infer(images, "logits")
@@ -144,7 +149,7 @@ def _import() -> Any:
     identifier in the home directory (openvino/tools/ovc/__init__.py). Where the package openvino_telemetry is absent
     the converter takes a stub in its place: so it is absent while openvino is imported.
     """
-    with _import_lock:
+    with _first:
         if "openvino" not in sys.modules:
             present = {name: sys.modules[name] for name in ("openvino_telemetry",) if name in sys.modules}
             sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # documented: its import fails

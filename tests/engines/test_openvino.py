@@ -134,6 +134,21 @@ def test_first_batches_that_arrive_at_once(inputs: np.ndarray, expected: np.ndar
             np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
+def test_the_first_calls_of_a_process_may_overlap() -> None:
+    """Without the constructor's own first call, one process in eight stood still for ever."""
+    code = (
+        "import threading, numpy, tiny\n"
+        "from edgecxr.engines.ov import OpenVinoEngine\n"
+        "engine = OpenVinoEngine(tiny.tiny_model(), 'cpu', 'fp32', 1, 4)\n"
+        "picture = numpy.zeros((1, tiny.SIZE, tiny.SIZE, 1), numpy.uint8)\n"
+        "threads = [threading.Thread(target=engine.run, args=[picture]) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code], cwd=Path(tiny.__file__).parent, check=True, timeout=60)
+
+
 def test_the_embedded_network_agrees_with_onnxruntime(embedded: tuple[bytes, np.ndarray]) -> None:
     model, pictures = embedded
     theirs = OnnxRuntimeEngine(model, "cpu", "int8", 1)

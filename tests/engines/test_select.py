@@ -1,0 +1,263 @@
+"""Which engine runs what: the policy, and what is said where an engine, a format or a precision isn't there."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecxr import Classifier, pipeline
+from edgecxr.bundle import Bundle, load
+from edgecxr.engines import ov, select
+from edgecxr.engines.select import choices, choose, choose_artifact, choose_engine, installed_engines
+from edgecxr.errors import BundleError, UnavailableError
+from edgecxr.verify import verify
+
+ALL = ("onnxruntime", "openvino", "litert")
+MODULES = ("onnxruntime", "openvino", "ai_edge_litert")
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return load(tiny_bundle)  # holds ONNX files in fp32 and int8
+
+
+@pytest.fixture(scope="module")
+def both(both_formats: Path) -> Bundle:
+    return load(both_formats)
+
+
+def tflite_only(bundle: Bundle) -> Bundle:
+    return replace(bundle, artifacts=tuple(replace(a, format="tflite") for a in bundle.artifacts))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "installed", "engine"),
+    [
+        ("auto", "auto", ALL, "onnxruntime"),
+        ("auto", "auto", ("openvino", "litert"), "openvino"),
+        ("auto", "int8", ("openvino",), "openvino"),
+        ("auto", "bf16", ALL, "openvino"),
+        ("cuda", "auto", ALL, "onnxruntime"),
+    ],
+)
+def test_auto_takes_the_first_installed_one_that_can(
+    bundle: Bundle, device: str, precision: str, installed: tuple[str, ...], engine: str
+) -> None:
+    assert choose_engine(bundle, "auto", device, precision, installed) == engine
+
+
+def test_auto_takes_the_engine_of_the_format_that_is_there(bundle: Bundle) -> None:
+    assert choose_engine(tflite_only(bundle), "auto", "auto", "auto", ALL) == "litert"
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "precision", "installed", "message"),
+    [
+        ("onnx", "auto", "auto", (), "no inference engine is installed, run: pip install 'edgecxr[cpu]'"),
+        ("onnx", "auto", "auto", ("litert",), "litert can't run this bundle, onnxruntime can; .*'edgecxr[cpu]'"),
+        ("onnx", "cuda", "auto", ("openvino",), "openvino can't run this bundle, onnxruntime can; .*'edgecxr[gpu]'"),
+        ("onnx", "auto", "bf16", ("onnxruntime",), "can't run this bundle in bf16, openvino can; .*[openvino]"),
+        ("tflite", "auto", "auto", ("onnxruntime", "openvino"), "litert can; run: pip install 'edgecxr[litert]'"),
+    ],
+)
+def test_what_none_of_them_can_run_is_said_with_the_repair(
+    bundle: Bundle, kind: str, device: str, precision: str, installed: tuple[str, ...], message: str
+) -> None:
+    pattern = message.replace("[", r"\[").replace("]", r"\]")
+    with pytest.raises(UnavailableError, match=pattern):
+        choose_engine(bundle if kind == "onnx" else tflite_only(bundle), "auto", device, precision, installed)
+
+
+def test_an_engine_that_was_asked_for_is_not_replaced(bundle: Bundle, both: Bundle) -> None:
+    for engine in ALL:
+        assert choose_engine(bundle, engine, "auto", "auto", ()) == engine
+        chosen = choose(both, engine=engine)
+        assert (chosen.engine, chosen.device, chosen.precision) == (engine, "cpu", "int8")
+        assert chosen.artifact.format == select.FORMATS[engine]
+    with pytest.raises(UnavailableError, match="no TFLite artifact for litert on cpu, only: none"):
+        choose(bundle, engine="litert")
+
+
+def test_a_precision_that_an_engine_lacks_is_said_with_one_that_has_it(both: Bundle) -> None:
+    for engine in ("onnxruntime", "litert"):
+        with pytest.raises(UnavailableError, match=r"doesn't compute in bf16 here.*give --engine openvino"):
+            choose_artifact(both, "cpu", "bf16", engine)
+    assert choose_artifact(both, "cpu", "bf16", "openvino").precision == "fp32"
+    with pytest.raises(UnavailableError, match="no fp32 ONNX artifact"):
+        int8 = replace(both, artifacts=tuple(a for a in both.artifacts if a.precision == "int8"))
+        choose_artifact(int8, "cpu", "bf16", "openvino")
+
+
+def test_every_artifact_meets_every_engine_of_its_format(both: Bundle) -> None:
+    found, not_run = choices(both)
+    assert {(c.artifact.file, c.engine, c.precision) for c in found} == {
+        (f"model.{p}.{'tflite' if engine == 'litert' else 'onnx'}", engine, p)
+        for engine in ALL
+        for p in ("fp32", "int8")
+    }
+    assert not not_run
+
+
+def test_what_is_not_installed_runs_nothing(both: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "installed_engines", lambda: ("onnxruntime",))
+    found, not_run = choices(both)
+    assert {c.engine for c in found} == {"onnxruntime"}
+    assert [reason.split(":")[0] for reason in not_run] == ["model.fp32.tflite", "model.int8.tflite"]
+    assert all("pip install 'edgecxr[litert]'" in reason for reason in not_run)
+
+
+def test_all_three_are_installed_where_the_tests_run() -> None:
+    assert installed_engines() == ALL
+
+
+@pytest.mark.parametrize("engine", ALL)
+def test_the_whole_path_gives_the_same_answers(both: Bundle, picture: Callable[..., Path], engine: str) -> None:
+    path = picture()
+    reference = Classifier(both, engine="onnxruntime", precision="fp32").predict(path)
+    for precision, tolerance in (("fp32", 1e-4), ("int8", 0.1)):
+        prediction = Classifier(both, engine=engine, precision=precision).predict(path)
+        provenance = prediction.provenance
+        assert (provenance.engine, provenance.precision, provenance.device) == (engine, precision, "cpu")
+        np.testing.assert_allclose(list(prediction.logits.values()), list(reference.logits.values()), atol=tolerance)
+
+
+@pytest.mark.parametrize("engine", ALL)
+def test_workers_change_no_bit(both: Bundle, picture: Callable[..., Path], engine: str) -> None:
+    paths = [picture(f"{i}.png", seed=i) for i in range(12)]
+    answers = []
+    for workers in (1, 4):
+        session = pipeline.open_session(both, engine=engine, workers=workers, threads=1)
+        answers.append([tuple(p.logits.values()) for p in pipeline.stream(session, paths * 4)])
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.skipif(not ov.has_bf16(), reason="this CPU has no bfloat16 instructions")
+def test_bfloat16_stands_in_the_record(both: Bundle, picture: Callable[..., Path]) -> None:
+    session = pipeline.open_session(both, precision="bf16")
+    record = pipeline.score(session, [picture()])[0].to_record(both.labels)
+    assert (record["engine"], record["precision"]) == ("openvino", "bf16")
+
+
+def test_verify_covers_both_formats(both: Bundle) -> None:
+    result = verify(both)
+    assert result.passed
+    assert len(result.golden) == 6
+    assert {c.artifact for c in result.golden if c.engine == "litert"} == {"model.fp32.tflite", "model.int8.tflite"}
+    assert len(result.notes) == 2  # OpenVINO's, which has no answers of its own in this bundle
+
+
+def test_changed_bytes_reach_no_engine(both_formats: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.edgecxr"
+    for file in both_formats.rglob("*"):
+        if file.is_file():
+            (copy / file.relative_to(both_formats)).parent.mkdir(parents=True, exist_ok=True)
+            data = bytearray(file.read_bytes())
+            if file.suffix in (".onnx", ".tflite"):
+                data[-1] ^= 1
+            (copy / file.relative_to(both_formats)).write_bytes(data)
+    for engine in ALL:
+        with pytest.raises(BundleError, match="damaged or was changed"):
+            Classifier(copy, engine=engine)
+
+
+@pytest.mark.parametrize(("engine", "module"), zip(ALL, MODULES, strict=True))
+def test_no_engine_is_imported_that_is_not_used(both_formats: Path, engine: str, module: str) -> None:
+    code = (
+        "import sys, edgecxr, numpy\n"
+        f"classifier = edgecxr.Classifier({str(both_formats)!r}, engine={engine!r}, workers=2)\n"
+        "picture = numpy.random.default_rng(0).integers(0, 255, (80, 80)).astype('uint8')\n"
+        "assert classifier.predict(picture).status == 'scored'\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stdout))
+    assert loaded & set(MODULES) == {module}
+    assert not loaded & {"tensorflow", "keras", "onnx", "tf2onnx", "edgecxr_export", "torch", "sklearn", "matplotlib"}
+
+
+def test_auto_imports_only_what_it_chooses(tiny_bundle: Path) -> None:
+    code = (
+        f"import sys, edgecxr; edgecxr.Classifier({str(tiny_bundle)!r})\n"
+        f"print(sorted(set({MODULES!r}) & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout) == ["onnxruntime"]
+
+
+def without(modules: tuple[str, ...], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line where the modules aren't installed."""
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({modules!r}))\n"
+        "from edgecxr.cli import main\n"
+        f"sys.argv = ['edgecxr', *{[str(a) for a in arguments]!r}]\n"
+        "main()\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("engine", "module", "extra"),
+    [
+        ("onnxruntime", "onnxruntime", "cpu"),
+        ("openvino", "openvino", "openvino"),
+        ("litert", "ai_edge_litert", "litert"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["infer", "verify", "bench"])
+def test_a_missing_engine_is_one_sentence(
+    both_formats: Path, samples: Path, verb: str, engine: str, module: str, extra: str
+) -> None:
+    arguments = {"infer": [samples, "-m"], "verify": [], "bench": ["-m"]}[verb]
+    done = without((module,), verb, *arguments, both_formats, "--engine", engine)
+    assert done.returncode == 4, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert f"pip install 'edgecxr[{extra}]'" in done.stderr
+    assert not done.stdout
+
+
+def test_auto_goes_on_with_what_is_there(both_formats: Path, samples: Path) -> None:
+    done = without(("onnxruntime",), "infer", samples, "-m", both_formats, "--json")
+    assert json.loads(done.stdout)["engine"] == "openvino", done.stderr
+    done = without(("onnxruntime", "openvino"), "infer", samples, "-m", both_formats, "--json")
+    assert json.loads(done.stdout)["engine"] == "litert", done.stderr
+    done = without(MODULES, "infer", samples, "-m", both_formats, "--json")
+    assert done.returncode == 4
+    assert "no inference engine is installed" in done.stderr
+
+
+def test_the_options_reach_the_engine(
+    edgecxr: Callable[..., subprocess.CompletedProcess[str]], both_formats: Path, samples: Path
+) -> None:
+    options = ("--engine", "litert", "--precision", "fp32", "-j", "2", "--threads", "2", "--json")
+    summary = json.loads(edgecxr("infer", samples, "-m", both_formats, *options).stdout)
+    wanted = {"engine": "litert", "precision": "fp32", "device": "cpu", "workers": 2, "threads": 2}
+    assert {key: summary[key] for key in wanted} == wanted
+    done = edgecxr("verify", both_formats, "--engine", "openvino")
+    assert done.returncode == 0
+    assert done.stdout.count("the bundle holds no golden vectors for it") == 2
+
+
+def test_bench_measures_each_artifact_on_each_engine(
+    edgecxr: Callable[..., subprocess.CompletedProcess[str]], both_formats: Path
+) -> None:
+    report = json.loads(edgecxr("bench", "-m", both_formats, "--seconds", 1, "-b", 1, "--json").stdout)
+    assert {(r["engine"], r["artifact"]) for r in report["results"]} == {
+        (engine, f"model.{p}.{'tflite' if engine == 'litert' else 'onnx'}") for engine in ALL for p in ("fp32", "int8")
+    }
+    assert {"openvino", "ai-edge-litert", "onnxruntime"} <= set(report["machine"]["packages"])
+    one = json.loads(
+        edgecxr("bench", "-m", both_formats, "--seconds", 1, "-b", 1, "--json", "--engine", "litert").stdout
+    )
+    assert {r["engine"] for r in one["results"]} == {"litert"}
+
+
+def test_the_policy_needs_no_engine() -> None:
+    code = f"import sys, edgecxr.engines.select; assert not set({MODULES!r}) & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
