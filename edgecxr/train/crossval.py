@@ -13,7 +13,7 @@ from edgecxr.dataset import Dataset, folds, read_dataset
 from edgecxr.errors import UsageError
 from edgecxr.evaluation.report import evaluate_logits
 from edgecxr.evaluation.temperature import fit_temperature
-from edgecxr.train import checkpoint
+from edgecxr.train import checkpoint, storage
 from edgecxr.train.fit import Call, fit_dataset, weights_identity
 from edgecxr.train.pictures import fingerprint
 from edgecxr.train.recipes import Recipe
@@ -68,7 +68,10 @@ def cross_validate(
         "temperatures": [_temperature(run) for run in _runs(folder, count)],
         **_pooled(dataset, parts),
     }
-    write_json(folder / FOLDS, report)
+    try:
+        write_json(folder / FOLDS, report)
+    except OSError as error:
+        raise storage.failed("the report", folder, error) from None
     return report
 
 
