@@ -37,7 +37,7 @@ def write_good(folder: Path) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize("options", [[], ["-j", 4, "-b", 7]])
+@pytest.mark.parametrize("options", [[], pytest.param(["-j", 4, "-b", 7], marks=pytest.mark.long)])
 def test_a_thousand_mutants_and_bombs_change_nothing_for_ten_good_pictures(
     tmp_path: Path, tiny_bundle: Path, options: list[object]
 ) -> None:

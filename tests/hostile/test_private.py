@@ -1,0 +1,192 @@
+"""Private: nothing that a picture says about its patient leaves it, and nothing leaves the machine."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from conftest import ROOT, noisy
+from hostile import measure
+from hostile.pictures import encode
+
+FILES = 200
+# As it is, in UTF-16, in base64 and in hexadecimal.
+CANARY = re.compile(rb"CANARY|C\0A\0N\0A\0R\0Y|Q0FOQVJZ|43414e415259", re.IGNORECASE)
+
+
+def canary(number: int) -> str:
+    return f"CANARY-{number:04}-Jane-Roe-1961"
+
+
+def with_canary(number: int) -> tuple[str, bytes]:
+    """(ending, bytes) of a picture that holds its canary in every place for words that its format has."""
+    words, grey = canary(number), Image.fromarray(noisy((96, 80), number))
+    exif = Image.Exif()
+    for tag in (0x010E, 0x010F, 0x0131, 0x013B, 0x8298):  # description, make, software, artist, copyright
+        exif[tag] = words
+    exif[0x9C9B] = words.encode("utf-16-le")  # XPTitle
+    details = exif.get_ifd(0x8769)
+    details[0x9286], details[0x927C] = b"ASCII\0\0\0" + words.encode(), words.encode()  # UserComment, MakerNote
+    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:li>{words}</rdf:li></x:xmpmeta>'.encode()
+    icc = b"\0" * 36 + b"acsp" + words.encode() * 4
+    if number % 4 == 0:
+        return "jpg", encode(grey, "JPEG", exif=exif, comment=words, xmp=xmp, icc_profile=icc) + words.encode()
+    if number % 4 == 1:
+        text = PngInfo()
+        text.add_text("Comment", words)
+        text.add_text(words[:60], words, zip=True)
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        text.add(b"prIv", words.encode())
+        return "png", encode(grey, "PNG", exif=exif, pnginfo=text, icc_profile=icc) + words.encode()
+    if number % 4 == 2:
+        tags = {270: words, 305: words, 315: words, 65000: words}
+        kind = {"compression": "tiff_lzw"} if number % 8 == 2 else {}
+        return "tif", encode(grey, "TIFF", tiffinfo=tags, icc_profile=icc, **kind) + words.encode()
+    return "bmp", encode(grey, "BMP") + words.encode()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 pictures with canaries in two labelled folders; every second of them damaged, most behind its words."""
+    top = tmp_path_factory.mktemp("private") / "in"
+    rng = np.random.default_rng(6)
+    for number in range(FILES):
+        ending, whole = with_canary(number)
+        assert CANARY.search(whole)
+        data = bytearray(whole)
+        if number // 4 % 2:
+            if number // 8 % 2:
+                del data[int(rng.integers(len(data) // 2, len(data))) :]
+            else:
+                for position in rng.integers(len(data), size=40):
+                    data[position] ^= 1 << int(rng.integers(8))
+        label = top / ("covid" if number % 8 < 4 else "normal")
+        label.mkdir(parents=True, exist_ok=True)
+        (label / f"{number:04}.{ending}").write_bytes(data)
+    return top
+
+
+def assert_silent(*texts: bytes) -> None:
+    for text in texts:
+        found = CANARY.search(text)
+        assert found is None, text[max(0, found.start() - 300) : found.end() + 100]
+
+
+COMMANDS = {
+    "table": ["infer", "{in}", "-m", "{model}"],
+    "jsonl": ["infer", "{in}", "-m", "{model}", "-o", "{out}/r.jsonl"],
+    "csv": ["infer", "{in}", "-m", "{model}", "-o", "{out}/r.csv", "--json"],
+    "stdout": ["infer", "{in}", "-m", "{model}", "-o", "-"],
+    "bench": ["bench", "{in}", "-m", "{model}", "--seconds", "1", "-o", "{out}/b.json"],
+    "eval": ["eval", "{model}", "{in}", "-o", "{out}/e.json"],
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long) if n in ("bench", "eval", "stdout") else n for n in COMMANDS]
+)
+def test_no_canary_on_any_output(folder: Path, tiny_bundle: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = [part.format(**{"in": folder, "model": tiny_bundle, "out": out}) for part in COMMANDS[name]]
+    # As talkative as Python gets: every warning, development mode, tracebacks.
+    environment = {**os.environ, "EDGECXR_TRACEBACK": "1", "PYTHONWARNINGS": "always", "PYTHONDEVMODE": "1"}
+    command = [sys.executable, "-m", "edgecxr", *arguments]
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path, check=False, timeout=300)
+    assert done.returncode in (0, 1, 2), done.stderr
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert_silent(done.stdout, done.stderr, *written)
+    if name == "jsonl":
+        rows = [json.loads(line) for line in written[0].splitlines()]
+        assert len(rows) == FILES
+        assert {row["status"] for row in rows} == {"scored", "rejected"}
+
+
+def test_no_canary_in_a_hosts_log_or_in_a_traceback(folder: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    code = (
+        "import logging, sys, traceback, warnings\n"
+        "logging.basicConfig(level=logging.DEBUG, filename='host.log')\n"
+        "logging.captureWarnings(True)\n"
+        "import edgecxr\nfrom edgecxr import images\n"
+        f"classifier = edgecxr.Classifier({str(tiny_bundle)!r})\n"
+        f"paths = images.find([images.Path({str(folder)!r})]).paths\n"
+        "for prediction in classifier.stream(paths): print(prediction)\n"
+        "for path in paths:\n"
+        "    try: print(classifier.evidence(path).shape)\n"
+        "    except Exception: traceback.print_exc()\n"
+        "logging.getLogger().warning('the end')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert b"PictureRejected" in done.stderr
+    log = (tmp_path / "host.log").read_bytes()
+    assert b"the end" in log
+    assert_silent(done.stdout, done.stderr, log)
+
+
+def test_a_name_is_a_choice(folder: Path, tiny_bundle: Path, tmp_path: Path, picture: Callable[..., Path]) -> None:
+    import hashlib
+
+    named = picture("in/CANARY-Roe.png")
+    shutil.copy(named, named.parent / "CANARY-twin.png")
+    (named.parent / "CANARY-cut.png").write_bytes(named.read_bytes()[:200])
+    (named.parent / "CANARY-gone.png").symlink_to("nowhere")
+    for output in ("-", "out.jsonl", "out.csv", None):
+        where = [] if output is None else ["-o", output]
+        arguments = ["infer", "in", "-m", tiny_bundle, "--id", "hash", *where]
+        run = measure.edgecxr(tmp_path, *arguments, cwd=tmp_path)
+        assert run.code == 1, run.stderr
+        assert_silent(run.stdout.encode(), run.stderr.encode())
+        assert output in ("-", None) or not CANARY.search((tmp_path / str(output)).read_bytes())
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    digest = hashlib.sha256(named.read_bytes()).hexdigest()
+    cut = hashlib.sha256((named.parent / "CANARY-cut.png").read_bytes()).hexdigest()
+    assert [row["path"] for row in rows] == [f"sha256:{digest}", f"sha256:{cut}", "unread:3", f"sha256:{digest}"]
+
+
+def answers(text: str) -> list[dict[str, object]]:
+    return [{k: v for k, v in json.loads(line).items() if k != "time_utc"} for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("verb", ["infer", "verify"])
+def test_the_answer_is_the_same_where_there_is_no_network(tmp_path: Path, tiny_bundle: Path, verb: str) -> None:
+    ways = [["unshare", "-n"], ["unshare", "-rn"]] if shutil.which("unshare") else []
+    alone = next(
+        (w for w in ways if subprocess.run([*w, "true"], check=False, capture_output=True).returncode == 0), None
+    )
+    if alone is None:
+        pytest.skip("no network namespace can be made here: unshare -n is refused")
+    interfaces = subprocess.run([*alone, "cat", "/proc/net/dev"], capture_output=True, text=True, check=True).stdout
+    assert interfaces.count(":") == 1  # the loopback device, which is down
+    arguments = ["infer", ROOT / "samples", "-o", "-"] if verb == "infer" else ["verify", tiny_bundle, "--json"]
+    command = [sys.executable, "-m", "edgecxr", *map(str, arguments)]
+    runs = [measure.run(tmp_path, [*prefix, *command]) for prefix in ([], alone)]
+    assert [run.code for run in runs] == [0, 0], runs[1].stderr
+    if verb == "infer":
+        assert answers(runs[0].stdout) == answers(runs[1].stdout)
+        assert len(answers(runs[0].stdout)) == 5
+    else:
+        assert json.loads(runs[0].stdout) == json.loads(runs[1].stdout)
+
+
+def test_no_socket_is_opened(folder: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "def watch(event, arguments):\n"
+        "    if event.startswith(('socket.', 'urllib.', 'http.')): raise SystemExit(f'used {event}')\n"
+        "sys.addaudithook(watch)\n"
+        f"sys.argv = ['edgecxr', 'infer', {str(ROOT / 'samples')!r}, '-m', {str(tiny_bundle)!r}, '-o', '-']\n"
+        "from edgecxr.__main__ import main\nmain()\n"
+    )
+    run = measure.run(tmp_path, [sys.executable, "-c", code])
+    assert run.code == 0, run.stderr
+    assert len(run.stdout.splitlines()) == 5
