@@ -105,12 +105,12 @@ def _bmp(data: bytes) -> None:
 
 def _tiff(data: bytes) -> None:
     """Looks at the first directory: as many strips or tiles as the picture has room for, and no endless lists."""
-    headers = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
-    order = headers.get(data[:4])
+    # BigTIFF in little-endian order only: Pillow takes the other for a TIFF, and finds another directory than we do.
+    order = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<"}.get(data[:4])
     if order is None:
         raise PictureRejected("not_an_image", "not a TIFF file, though it begins like one")
     try:
-        entries = _directory(data, order, big=data[2:4] in (b"+\0", b"\0+"))
+        entries = _directory(data, order, big=data[2] == 43)
         width, height = entries[_WIDTH][1], entries[_LENGTH][1]
         planes = entries.get(_SAMPLES, (1, 1))[1] if entries.get(_PLANAR, (1, 1))[1] == 2 else 1
         if _TILES in entries:

@@ -16,6 +16,8 @@ from conftest import noisy
 from edgecxr import images
 from edgecxr.errors import PictureRejected, UsageError
 from edgecxr.preprocess import Contract
+from hostile.pictures import plain_tags
+from hostile.pictures import tiff as hand_made_tiff
 
 CONTRACT = Contract()
 
@@ -149,18 +151,122 @@ def test_a_palette_is_looked_up() -> None:
     indices = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
     palette = Image.fromarray(indices).convert("P")
     palette.putpalette([255 - i // 3 for i in range(768)])
-    assert np.array_equal(images.decode(encode(palette, "PNG"), CONTRACT).pixels, 255 - indices)
+    for kind in ("PNG", "TIFF", "BMP"):
+        assert np.array_equal(images.decode(encode(palette, kind), CONTRACT).pixels, 255 - indices), kind
+    assert np.array_equal(images.decode(encode(palette, "PNG", transparency=7), CONTRACT).pixels, 255 - indices)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_exif_orientation_is_applied(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_transparency_of_a_grey_picture_is_dropped(kind: str) -> None:
+    grey = noisy((80, 100))
+    picture = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(noisy((80, 100), 5))])
+    assert np.array_equal(images.decode(encode(picture, kind), CONTRACT).pixels, grey)
+
+
+# The stored picture as it is to be shown. Exif 2.32, "Orientation": where its row 0 and its column 0 are seen.
+TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda stored: stored,  # top, left
+    2: lambda stored: stored[:, ::-1],  # top, right
+    3: lambda stored: stored[::-1, ::-1],  # bottom, right
+    4: lambda stored: stored[::-1],  # bottom, left
+    5: lambda stored: stored.T,  # left, top
+    6: lambda stored: stored.T[:, ::-1],  # right, top
+    7: lambda stored: stored.T[::-1, ::-1],  # right, bottom
+    8: lambda stored: stored.T[::-1],  # left, bottom
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "deep PNG", "deep TIFF", "packed TIFF"])
+def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # the file's left edge is the picture's top: shown turned by a quarter, clockwise
-    grey = np.zeros((64, 128), dtype=np.uint8)
-    grey[:, :64] = np.arange(64, dtype=np.uint8)[:, None] * 3
-    pixels = images.decode(encode(Image.fromarray(grey), kind, exif=exif), CONTRACT).pixels
-    assert pixels.shape == (128, 64)
-    assert np.abs(pixels.astype(int) - np.rot90(grey, -1).astype(int)).mean() < 3
+    exif[0x0112] = orientation
+    grey = np.add.outer(np.arange(72), np.arange(120)).astype(np.uint16)  # smooth, and like none of its turns
+    grey[:10, :30] = 255
+    stored = grey * 257 if "deep" in kind else grey.astype(np.uint8)
+    options = {"compression": "tiff_lzw"} if "packed" in kind else {"quality": 95} if kind == "JPEG" else {}
+    data = encode(Image.fromarray(stored), kind.split()[-1], exif=exif, **options)
+    pixels = images.decode(data, CONTRACT).pixels
+    expected = TURNS[orientation](stored)
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels.astype(int) - expected).max() <= (40 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_is_none_changes_nothing(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    grey = noisy((80, 100))
+    assert np.array_equal(images.decode(encode(Image.fromarray(grey), "PNG", exif=exif), CONTRACT).pixels, grey)
+
+
+def test_another_library_reads_the_same() -> None:
+    """OpenCV, which shares no decoder with Pillow but libjpeg, libpng and libtiff themselves."""
+    cv2 = pytest.importorskip("cv2")
+    colour = Image.merge("RGB", [Image.fromarray(noisy((160, 140), seed)) for seed in (1, 2, 3)])
+    grey, deep = noisy((160, 140)), noisy((160, 140)).astype(np.uint16) * 16 + 3
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exact = {
+        "8-bit PNG": (encode(Image.fromarray(grey), "PNG"), 8),
+        "8-bit BMP": (encode(Image.fromarray(grey), "BMP"), 8),
+        "8-bit TIFF": (encode(Image.fromarray(grey), "TIFF", compression="tiff_lzw"), 8),
+        "12 bits in a PNG": (encode(Image.fromarray(deep), "PNG"), 12),
+        "12 bits in a TIFF": (encode(Image.fromarray(deep), "TIFF"), 12),
+        "white-is-zero TIFF": (tiff(255 - grey, white_is_zero=True, bits=8), 8),
+    }
+    for name, (data, bits) in exact.items():
+        theirs = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        picture = images.decode(data, CONTRACT)
+        assert picture.bits == bits, name
+        assert np.array_equal(picture.pixels, theirs), name
+    near = {
+        "grey JPEG": encode(Image.fromarray(grey), "JPEG", quality=95),
+        "colour JPEG": encode(colour, "JPEG", quality=95),
+        "turned JPEG": encode(colour, "JPEG", quality=95, exif=exif),
+        "colour PNG": encode(colour, "PNG"),
+        "colour TIFF": encode(colour, "TIFF"),
+        "colour BMP": encode(colour, "BMP"),
+        "palette": encode(colour.convert("P"), "PNG"),
+    }
+    for name, data in near.items():
+        theirs = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2GRAY)
+        ours = images.decode(data, CONTRACT).pixels
+        assert ours.shape == theirs.shape, name
+        assert np.abs(ours.astype(int) - theirs).mean() < 1, name
+
+
+def test_several_frames_are_rejected_in_every_format_that_has_them() -> None:
+    frames = [Image.fromarray(noisy((80, 80), seed)) for seed in (1, 2)]
+    for kind in ("TIFF", "PNG", "MPO"):  # MPO is a JPEG with more of them behind it
+        assert rejection(encode(frames[0], kind, save_all=True, append_images=frames[1:])) == "several_frames", kind
+
+
+def test_cmyk_is_rejected_in_every_format_that_has_it() -> None:
+    for kind in ("JPEG", "TIFF"):
+        assert rejection(encode(Image.new("CMYK", (80, 80)), kind)) == "unsupported_samples", kind
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [{339: (3, 1, 2)}, {339: (3, 1, 3)}, {339: (3, 1, 4)}, {262: None}],
+    ids=["signed", "float", "undefined", "no polarity"],
+)
+def test_samples_that_could_be_misread_are_rejected(tags: dict[int, tuple[int, int, int] | None]) -> None:
+    """Pillow reads signed bytes as unsigned, and a TIFF that doesn't say which end is black as white-is-zero."""
+    entries = {t: e for t, e in (plain_tags(100, 80, 8000) | tags).items() if e is not None}
+    assert rejection(hand_made_tiff(entries, noisy((100, 80)).tobytes())) in ("unsupported_samples", "not_an_image")
+
+
+def test_a_sixteen_bit_picture_is_not_clipped_to_white() -> None:
+    """What Pillow's own convert("L") does to the same file: nearly all of it is white."""
+    deep = (noisy((200, 180)).astype(np.uint16) << 8) + 300
+    data = encode(Image.fromarray(deep), "PNG")
+    naive = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+    assert (naive == 255).mean() > 0.95
+    image = images.prepare(images.decode(data, CONTRACT), CONTRACT)
+    assert (image == 255).mean() < 0.05
+    assert image.std() > 20
 
 
 def test_a_large_jpeg_is_decoded_smaller_to_nearly_the_same_input() -> None:
