@@ -183,7 +183,7 @@ def test_what_cannot_be_trained_on_is_one_sentence_and_leaves_nothing(data: Path
     chosen = tiny_recipe("default")
     with pytest.raises(UsageError, match="isn't empty"):
         fit(data, data, chosen, backbone_weights="none")
-    with pytest.raises(UsageError, match="expects imagenet, none or an existing file"):
+    with pytest.raises(UsageError, match="expects imagenet, none, an existing file or a RUN"):
         fit(data, tmp_path / "run", chosen, backbone_weights="absent.h5", cache=tmp_path)
     (tmp_path / "garbage.weights.h5").write_bytes(b"garbage")
     with pytest.raises(UsageError, match="no weights of Xception"):
