@@ -61,9 +61,7 @@ def test_the_run_says_what_it_began_with_and_warns_where_test_pictures_may_be_kn
     said = io.StringIO()
     console = Console(file=said, width=1000)
     same, other = first / "same", first / "other"
-    fit(
-        first / "films", same, small(75), backbone_weights=str(first / "run"), seed=5, cache=first, console=console
-    )
+    fit(first / "films", same, small(75), backbone_weights=str(first / "run"), seed=5, cache=first, console=console)
     assert "fitted on other data" not in said.getvalue()
     began = read_run(same).description["backbone_weights"]
     described = read_run(first / "run").description
