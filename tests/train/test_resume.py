@@ -222,6 +222,19 @@ def head_only(*rates: float, batch_size: int = 16) -> recipes.Recipe:
     return replace(chosen(), stages=stages, batch_size=batch_size)
 
 
+def test_keras_takes_the_batches_in_their_own_order(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It would draw an order of its own, from a state that no checkpoint holds.
+    from edgecxr.train.batches import Epoch
+
+    taken: list[int] = []
+    take = Epoch.__getitem__
+    monkeypatch.setattr(Epoch, "__getitem__", lambda self, batch: (taken.append(batch), take(self, batch))[1])
+    fit(films, tmp_path / "run", head_only(1e-3, batch_size=4), cache=tmp_path / "cache")
+    assert taken[-9:] == list(range(9))  # TensorFlow looks at the first two before
+
+
 @pytest.mark.parametrize(
     ("rate", "batch_size", "words"),
     [
