@@ -145,7 +145,7 @@ def read(path: Path) -> bytes:
     _stalled[:] = [thread for thread in _stalled if thread.is_alive()]
     if len(_stalled) >= MAX_STALLED:
         raise PictureRejected("read_timeout", f"not read: {MAX_STALLED} earlier reads haven't come back")
-    outcome: list[bytes | PictureRejected] = []
+    outcome: list[bytes | Exception] = []
     thread = threading.Thread(target=lambda: outcome.append(_read(path)), name="edgecxr-read", daemon=True)
     try:
         thread.start()
@@ -155,7 +155,7 @@ def read(path: Path) -> bytes:
     if not outcome:
         _stalled.append(thread)
         raise PictureRejected("read_timeout", f"the file couldn't be read within {READ_SECONDS:g} seconds")
-    if isinstance(outcome[0], PictureRejected):
+    if isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0]
 
@@ -163,8 +163,15 @@ def read(path: Path) -> bytes:
 _stalled: list[threading.Thread] = []
 
 
-def _read(path: Path) -> bytes | PictureRejected:
-    """As `read`, without its limit in time; a rejection is the answer, because no exception leaves a thread."""
+def _read(path: Path) -> bytes | Exception:
+    """As `read`, without its limit in time; what went wrong is the answer, because no exception leaves a thread."""
+    try:
+        return _read_now(path)
+    except Exception as error:  # raised by `read`
+        return error
+
+
+def _read_now(path: Path) -> bytes | PictureRejected:
     try:
         # Looked at before it is opened: to open a device may start it (a watchdog, a tape).
         rejected = _unfit(path, path.stat())
@@ -279,9 +286,9 @@ def _grey(image: Image.Image, contract: Contract, sample_bits: int) -> tuple[Gre
     inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
     if contract.decode_size is not None and image.format == "JPEG":
         image.draft("L", contract.decode_size)
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # and without a copy of what is upright already
     if image.mode.startswith("I;16"):
-        samples16 = np.asarray(image).astype(np.uint16)
+        samples16 = np.asarray(image).astype(np.uint16, copy=False)
         if inverted:
             # About the depth that the samples show: white is zero, so their peak is near black.
             declared = bit_depth(samples16, declared)

@@ -267,5 +267,14 @@ def test_a_stalled_read_does_not_keep_the_program_from_ending(tmp_path: Path, ti
     assert run.seconds < 60
 
 
+def test_an_error_of_ours_is_loud_and_no_timeout(picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path, status: object) -> None:
+        raise ZeroDivisionError("by design")
+
+    monkeypatch.setattr(images, "_unfit", broken)
+    with pytest.raises(ZeroDivisionError, match="by design"):
+        images.read(picture())
+
+
 def test_the_stated_time_is_half_a_minute() -> None:
     assert images.READ_SECONDS == 30
