@@ -4,12 +4,14 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from attacks import run
+from attacks import forge, run
 from conftest import ROOT
+from edgecxr import bundle as bundle_module
 from edgecxr import pipeline
 from edgecxr.bundle import Bundle, load
 from edgecxr.engines import select
@@ -63,6 +65,46 @@ def test_openvino_would_have_read_the_other_file(tmp_path: Path, monkeypatch: py
     external_data.make(tmp_path / "attack.edgecxr")
     compiled = openvino.Core().compile_model(openvino.Core().read_model(external_data.model()), "CPU")
     assert np.array_equal(compiled(np.zeros((1, 64, 64, 1), np.uint8))["logits"], [[9, 9, 9]])
+
+
+def test_each_file_is_read_once_and_those_very_bytes_are_hashed_and_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = forge.bundle(tmp_path / "t.edgecxr")
+    original = (folder / forge.MODEL).read_bytes()
+    opened: list[str] = []
+    run_bytes: list[bytes] = []
+    real_open, real_make = os.open, select.make_engine
+
+    def spy_open(path: Path, flags: int) -> int:
+        opened.append(Path(path).name)
+        descriptor = real_open(path, flags)
+        if Path(path).name == forge.MODEL:  # swapped right after it was opened, as by somebody who waits for that
+            (folder / "other").write_bytes(b"other")
+            (folder / "other").replace(path)
+        return descriptor
+
+    def spy_make(engine: str, model: bytes, *rest: Any) -> Any:
+        run_bytes.append(model)
+        return real_make(engine, model, *rest)
+
+    monkeypatch.setattr(bundle_module.os, "open", spy_open)
+    monkeypatch.setattr(select, "make_engine", spy_make)
+    pipeline.open_session(load(folder), engine="onnxruntime", device="cpu")
+    assert opened == ["bundle.json", forge.MODEL]
+    assert run_bytes == [original]
+
+
+def test_a_bundle_that_is_replaced_while_it_runs_changes_no_answer(tmp_path: Path) -> None:
+    folder = forge.bundle(tmp_path / "t.edgecxr")
+    session = pipeline.open_session(load(folder), engine="onnxruntime", device="cpu")
+    picture = np.tile(np.arange(96, dtype=np.uint8) * 2, (80, 1))
+    before = pipeline.score(session, [picture])[0]
+    shutil.rmtree(folder)
+    after = pipeline.score(session, [picture])[0]
+    assert (after.logits, after.provenance) == (before.logits, before.provenance)
+    changed = load(forge.bundle(folder, lambda manifest: manifest.update(version="2")))
+    assert changed.digest != before.provenance.bundle_sha256  # which is in every record
 
 
 @pytest.mark.parametrize("name", ["external_data", "pickle_in_golden_inputs"])
