@@ -48,10 +48,10 @@ def audit(
         if name in others:
             raise UsageError(f"--against expects folders of different names, got twice: {name}")
         others[name] = read_dataset(folder)
-    audits = cli_lab._lab("edgecxr.audit", "eval")
+    audits = cli_lab.load_lab("edgecxr.audit", "eval")
     # A page that can't be made shouldn't be noticed after the work.
-    pages = cli_lab._lab("edgecxr.audit.page", "eval")
-    tables = cli_lab._lab("edgecxr.audit.table", "eval")
+    pages = cli_lab.load_lab("edgecxr.audit.page", "eval")
+    tables = cli_lab.load_lab("edgecxr.audit.table", "eval")
     err = Console(stderr=True, highlight=False)
     bar = terminal.progress(err, "{task.description}")
     with bar:

@@ -72,9 +72,9 @@ def evaluate(
         outputs.check_output(path, SUFFIXES, overwrite=overwrite)
     if plots is not None:
         _check_plots(plots, overwrite)
-    reports = cli_lab._lab("edgecxr.evaluation.report", "eval")
+    reports = cli_lab.load_lab("edgecxr.evaluation.report", "eval")
     # A page or plots that can't be made shouldn't be noticed after the scoring.
-    drawing = cli_lab._lab("edgecxr.evaluation.page", "eval") if output or plots else None
+    drawing = cli_lab.load_lab("edgecxr.evaluation.page", "eval") if output or plots else None
     conditions = cli_lab.conditions(where)
     ignored = ignore_label or []
     out, err = _consoles()

@@ -22,12 +22,14 @@ def train(
         str,
         typer.Option(
             metavar="imagenet|none|PATH",
-            help="imagenet is downloaded by Keras; PATH is a weights file, or a RUN to go on from in other data or size.",
+            help="imagenet is downloaded by Keras; PATH is a weights file, or a RUN in whose backbone to begin.",
         ),
     ] = "imagenet",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the last stage.")] = None,
     input_size: Annotated[int | None, typer.Option(min=71, max=1024, help="Side of the network's input, px.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides weights, shuffling, augmentation and splits.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Decides weights, shuffling, augmentation and splits.")
+    ] = 0,
     where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
     folds: Annotated[
         int | None, typer.Option(min=2, max=20, help="Cross-validate: a RUN a fold, and folds.json over all of them.")
@@ -67,10 +69,10 @@ def train(
         "console": console,
     }
     if folds is None:
-        fit = _lab("edgecxr.train.fit", "train").fit
+        fit = load_lab("edgecxr.train.fit", "train").fit
         fit(data, output, chosen, hold_out_origin=hold_out_origin, **options)
     else:
-        report = _lab("edgecxr.train.crossval", "train").cross_validate(data, output, chosen, folds, **options)
+        report = load_lab("edgecxr.train.crossval", "train").cross_validate(data, output, chosen, folds, **options)
         share = report["accuracy"]
         low, high = share["interval95"]
         console.print(f"accuracy over {folds} folds: {share['value']:.1%} ({low:.1%}–{high:.1%}); runs in {output}")
@@ -113,7 +115,7 @@ def export(
     chosen = tuple(part.strip() for part in precisions.split(","))
     if not set(chosen) <= set(known):
         raise UsageError(f"--precisions expects some of {','.join(known)}, got {precisions!r}")
-    _lab("edgecxr_export.stage", "export").export(
+    load_lab("edgecxr_export.stage", "export").export(
         run,
         output,
         data,
@@ -131,7 +133,7 @@ def export(
     )
 
 
-def _lab(module: str, extra: str) -> Any:
+def load_lab(module: str, extra: str) -> Any:
     """A module of the lab, or one sentence that says which extra brings it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets on stderr
     try:

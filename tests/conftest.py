@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,10 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
-
-ROOT = Path(__file__).parents[1]
-# Real pictures are never part of the project: they lie beside the checkout, or where this variable says.
-REAL = Path(os.environ.get("EDGECXR_DATA", ROOT.parent / "shared" / "data"))
+from common import REAL, ROOT, noisy
 
 
 @pytest.fixture(scope="session")
@@ -51,13 +47,6 @@ def picture(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def noisy(size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """(H, W) uint8 of a (width, height): a gradient with noise, so that every picture differs and none is blank."""
-    rng = np.random.default_rng(seed)
-    ramp = np.linspace(0, 155, size[0])[None, :]
-    return (ramp + rng.integers(0, 100, (size[1], size[0]))).astype(np.uint8)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import edgecxr
-from conftest import ROOT
+from common import ROOT
 
 LAB = {"tensorflow", "keras", "onnx", "tf2onnx"}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from attacks import forge, run
-from conftest import ROOT
+from common import ROOT
 from edgecxr import bundle as bundle_module
 from edgecxr import pipeline
 from edgecxr.bundle import Bundle, load

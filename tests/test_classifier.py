@@ -9,7 +9,7 @@ import pytest
 
 import edgecxr.classifier
 import tiny
-from conftest import ROOT, noisy
+from common import ROOT, noisy
 from edgecxr import Classifier
 from edgecxr.errors import PictureRejected, UnavailableError, UsageError
 

@@ -15,7 +15,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 import tiny
-from conftest import ROOT
+from common import ROOT
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

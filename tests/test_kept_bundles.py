@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tiny
-from conftest import ROOT
+from common import ROOT
 from edgecxr.bundle import SCHEMA, load
 from edgecxr.verify import verify
 

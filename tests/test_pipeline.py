@@ -162,7 +162,7 @@ def test_an_impossible_plan_is_refused() -> None:
 def test_twelve_bit_samples_score_like_their_eight_bit_twin(
     session: pipeline.Session, picture: Callable[..., Path]
 ) -> None:
-    from conftest import noisy
+    from common import noisy
 
     eight = noisy((96, 80))
     eight[0, 0] = 255

@@ -2,7 +2,7 @@
 
 import re
 
-from conftest import ROOT
+from common import ROOT
 from edgecxr import images, structure
 
 TEXT = (ROOT / "SECURITY.md").read_text()

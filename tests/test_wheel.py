@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REAL, ROOT
+from common import REAL, ROOT
 
 LAB = ("tensorflow", "keras", "onnx", "tf2onnx")
 

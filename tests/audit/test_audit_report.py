@@ -56,9 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(folder: Path) -> dict[str, Any]:
     others = {"elsewhere": read_dataset(folder / "elsewhere")}
     steps: list[tuple[str, int, int]] = []
-    made = audit(
-        read_dataset(folder / "data"), others, workers=2, seed=0, progress=lambda *step: steps.append(step)
-    )
+    made = audit(read_dataset(folder / "data"), others, workers=2, seed=0, progress=lambda *step: steps.append(step))
     ends = {what: (done, total) for what, done, total in steps}
     assert list(ends) == ["reading", "comparing", "reading elsewhere", "comparing with elsewhere", "probing"]
     assert all(done == total for done, total in ends.values())

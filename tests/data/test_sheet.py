@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import noisy
+from common import noisy
 from edgecxr.data import sheet as sheets
 from edgecxr.data.sheet import CAPTION, CELL, DPI, GAP, HEADING, MARGIN, TITLE
 from edgecxr.dataset import read_dataset

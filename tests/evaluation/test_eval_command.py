@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import tiny
-from conftest import ROOT, noisy
+from common import ROOT, noisy
 from edgecxr import images
 from edgecxr.cli import app
 from edgecxr.errors import DataError, UsageError

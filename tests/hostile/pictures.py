@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from conftest import noisy
+from common import noisy
 
 
 def encode(image: Image.Image, kind: str, **options: object) -> bytes:

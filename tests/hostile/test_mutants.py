@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import noisy
+from common import noisy
 from edgecxr import images
 from edgecxr.errors import PictureRejected
 from edgecxr.preprocess import Contract

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from common import ROOT
 from edgecxr import images, pipeline
 from edgecxr.bundle import load
 from edgecxr.errors import PictureRejected

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from conftest import ROOT, noisy
+from common import ROOT, noisy
 from hostile import measure
 from hostile.pictures import encode
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conftest import noisy
+from common import noisy
 from edgecxr.train.augment import _resample, affine_matrix, augment, augment_batch
 from edgecxr.train.recipes import Augmentation, recipe
 

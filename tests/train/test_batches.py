@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import noisy
+from common import noisy
 from edgecxr.train.augment import augment
 from edgecxr.train.batches import Epoch, Targets, augmented
 from edgecxr.train.recipes import recipe

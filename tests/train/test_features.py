@@ -11,7 +11,7 @@ import pytest
 from full_disk import files_unlimited_afterwards, limit_files
 from rich.console import Console
 
-from conftest import noisy
+from common import noisy
 from edgecxr.errors import DivergedError, StorageError
 from edgecxr.train import features, loop, recipes
 from edgecxr.train.batches import augmented

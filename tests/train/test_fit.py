@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import noisy
+from common import noisy
 from edgecxr.errors import DataError, UnavailableError, UsageError
 from edgecxr.train import recipes
 from edgecxr.train.run import read_run

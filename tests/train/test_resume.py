@@ -17,7 +17,7 @@ import pytest
 from full_disk import files_unlimited_afterwards, limit_files
 from PIL import Image
 
-from conftest import noisy
+from common import noisy
 from edgecxr.errors import DataError, DivergedError, StorageError, UsageError
 from edgecxr.train import checkpoint, recipes
 from edgecxr.train.run import read_run

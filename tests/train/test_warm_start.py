@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from conftest import noisy
+from common import noisy
 from edgecxr.errors import UsageError
 from edgecxr.train import recipes
 from edgecxr.train.run import read_run
