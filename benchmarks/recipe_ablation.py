@@ -55,7 +55,7 @@ def measure(run: Path, others: tuple[Example, ...], cache: Path) -> dict[str, fl
     read = read_run(run)
     dev = read.logits("dev")
     fitted = model.load_run(read)
-    inputs = pictures.load(others, read.contract, cache, pictures.fingerprint(others))
+    inputs = pictures.load(others, read.contract, cache, pictures.fingerprints(others)[1])
     answers = predict(fitted, inputs, range(len(others))).argmax(axis=1)
     right = np.array([read.labels[a] == e.label for a, e in zip(answers, others, strict=True)])
     shares = [right[[e.label == label for e in others]].mean() for label in sorted({e.label for e in others})]
