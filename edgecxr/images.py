@@ -135,7 +135,20 @@ def _walk(folder: Path, recursive: bool) -> Iterator[Path | None]:
         waiting += [item for item in found if recursive or not item[1]]
 
 
+@dataclass(frozen=True)
+class Content:
+    """What a file held when it was read."""
+
+    data: bytes
+    mtime_ns: int  # of the file that was open, so that it is the time of these very bytes
+
+
 def read(path: Path) -> bytes:
+    """The file's bytes alone, as `read_file`."""
+    return read_file(path).data
+
+
+def read_file(path: Path) -> Content:
     """The file's bytes, read once; raises PictureRejected where there is nothing to read, too much, or no end to it.
 
     A read that hasn't come back after READ_SECONDS (a share that is gone, a failing disk) is `read_timeout`. No call
@@ -145,7 +158,7 @@ def read(path: Path) -> bytes:
     _stalled[:] = [thread for thread in _stalled if thread.is_alive()]
     if len(_stalled) >= MAX_STALLED:
         raise PictureRejected("read_timeout", f"not read: {MAX_STALLED} earlier reads haven't come back")
-    outcome: list[bytes | Exception] = []
+    outcome: list[Content | Exception] = []
     thread = threading.Thread(target=lambda: outcome.append(_read(path)), name="edgecxr-read", daemon=True)
     try:
         thread.start()
@@ -163,15 +176,15 @@ def read(path: Path) -> bytes:
 _stalled: list[threading.Thread] = []
 
 
-def _read(path: Path) -> bytes | Exception:
-    """As `read`, without its limit in time; what went wrong is the answer, because no exception leaves a thread."""
+def _read(path: Path) -> Content | Exception:
+    """As `read_file`, without its limit in time; what went wrong is the answer, because no exception leaves a thread."""
     try:
         return _read_now(path)
-    except Exception as error:  # raised by `read`
+    except Exception as error:  # raised by `read_file`
         return error
 
 
-def _read_now(path: Path) -> bytes | PictureRejected:
+def _read_now(path: Path) -> Content | PictureRejected:
     try:
         # Looked at before it is opened: to open a device may start it (a watchdog, a tape).
         rejected = _unfit(path, path.stat())
@@ -193,7 +206,7 @@ def _read_now(path: Path) -> bytes | PictureRejected:
         return PictureRejected("unreadable", f"the file can't be read: {_reason(error)}")
     if len(data) != status.st_size:
         return PictureRejected("unreadable", "the file changed its length while it was read")
-    return data
+    return Content(data, status.st_mtime_ns)
 
 
 def _unfit(path: Path, status: os.stat_result) -> PictureRejected | None:

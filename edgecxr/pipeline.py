@@ -166,6 +166,8 @@ class _Prepared:
 
     path: str | None = None
     sha256: str | None = None
+    bytes: int | None = None
+    mtime_ns: int | None = None
     width: int | None = None
     height: int | None = None
     bits: int | None = None
@@ -184,8 +186,12 @@ def _prepare(session: Session, source: Source) -> _Prepared:
                 raise PictureRejected("too_small", f"smaller than {images.MIN_SIDE} px: {item.width} x {item.height}")
             picture = images.Picture(source, item.width, item.height, bit_depth(source))
         else:
-            data = images.read(source) if isinstance(source, Path) else source
-            item.sha256 = hashlib.sha256(data).hexdigest()
+            if isinstance(source, Path):
+                content = images.read_file(source)
+                data, item.mtime_ns = content.data, content.mtime_ns
+            else:
+                data = source
+            item.sha256, item.bytes = hashlib.sha256(data).hexdigest(), len(data)
             if isinstance(source, Path):
                 checksums.check(source, item.sha256)
             picture = images.decode(data, contract)
@@ -209,6 +215,8 @@ def _predict(session: Session, item: _Prepared, logits: npt.NDArray[np.float32] 
     return Prediction(
         path=item.path,
         sha256=item.sha256,
+        bytes=item.bytes,
+        mtime_ns=item.mtime_ns,
         status="rejected" if rejected else "scored",
         label=max(share, key=share.__getitem__) if share else None,
         probabilities=share,

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, Self, TextIO
 from edgecxr import outputs
 from edgecxr.errors import UsageError
 
-SCHEMA = 1
+SCHEMA = 2  # 2 has bytes and mtime_ns, by which a resumed run knows a file again
 SYNC_SECONDS = 1.0  # a power cut loses at most this much of what was reported finished
 
 Status = Literal["scored", "abstained", "rejected"]
@@ -53,6 +53,8 @@ class Prediction:
     bits: int | None  # per sample, declared or observed
     provenance: Provenance
     time_utc: str
+    bytes: int | None = None  # length of the file; None for arrays and where nothing could be read
+    mtime_ns: int | None = None  # when the file was last changed, ns since 1970, as it was read; None as above
 
     def without_name(self, position: int) -> Prediction:
         """The same under its content's hash, or, where nothing could be read, its position among the inputs from 1."""
@@ -65,6 +67,8 @@ class Prediction:
             "schema": SCHEMA,
             "path": self.path,
             "sha256": self.sha256,
+            "bytes": self.bytes,
+            "mtime_ns": self.mtime_ns,
             "status": self.status,
             "label": self.label,
             **{f"p_{label}": self.probabilities.get(label) for label in labels},

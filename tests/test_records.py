@@ -13,7 +13,20 @@ from edgecxr.records import Prediction, Provenance, csv_columns, json_columns, o
 
 LABELS = ("covid", "normal")
 COLUMNS = [  # the design's schema
-    *("schema", "path", "sha256", "status", "label", "p_covid", "p_normal", "logit_covid", "logit_normal", "ood_score"),
+    *(
+        "schema",
+        "path",
+        "sha256",
+        "bytes",
+        "mtime_ns",
+        "status",
+        "label",
+        "p_covid",
+        "p_normal",
+        "logit_covid",
+        "logit_normal",
+        "ood_score",
+    ),
     *("error", "width", "height", "bits", "model", "bundle_sha256", "engine", "provider", "device", "precision"),
     "time_utc",
 ]
