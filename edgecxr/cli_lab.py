@@ -26,6 +26,9 @@ def train(
         ),
     ] = "imagenet",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the last stage.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Highest rate of the last stage, above 0 and at most 1.")
+    ] = None,
     input_size: Annotated[int | None, typer.Option(min=71, max=1024, help="Side of the network's input, px.")] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Decides weights, shuffling, augmentation and splits.")
@@ -54,8 +57,11 @@ def train(
     chosen = recipes.recipe(recipe)
     if input_size is not None:
         chosen = replace(chosen, input_size=input_size)
-    if epochs is not None:
-        chosen = replace(chosen, stages=(*chosen.stages[:-1], replace(chosen.stages[-1], epochs=epochs)))
+    if learning_rate is not None and not 0 < learning_rate <= 1:  # a NaN isn't either
+        raise UsageError(f"--learning-rate expects a number above 0 and at most 1, got {learning_rate}")
+    last = {"epochs": epochs, "learning_rate": learning_rate}
+    last_stage = replace(chosen.stages[-1], **{name: value for name, value in last.items() if value is not None})
+    chosen = replace(chosen, stages=(*chosen.stages[:-1], last_stage))
     _choose_backend(device)
     console = Console(stderr=True, highlight=False)
     options: dict[str, Any] = {
