@@ -11,8 +11,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    # Before anything slow is imported: Ctrl-C where nothing is in hand yet (or in training, which has nothing to
-    # drain) ends with the shell's code and no traceback. An ignored signal, as under nohup, stays ignored.
+    # Before anything slow is imported: Ctrl-C where nothing is in hand yet ends with the shell's code and no traceback.
+    # What has something in hand (scoring, training) takes signals itself, see `signals`. An ignored signal, as under
+    # nohup, stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
     from edgecxr.cli import main as run

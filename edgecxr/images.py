@@ -177,7 +177,7 @@ _stalled: list[threading.Thread] = []
 
 
 def _read(path: Path) -> Content | Exception:
-    """As `read_file`, without its limit in time; what went wrong is the answer, because no exception leaves a thread."""
+    """As `read_file`, without its limit in time; what went wrong is an answer: no exception leaves a thread."""
     try:
         return _read_now(path)
     except Exception as error:  # raised by `read_file`

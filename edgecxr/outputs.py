@@ -3,28 +3,61 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from edgecxr.errors import UsageError
+from edgecxr.journal import sync_folder
 
 REPORT_SUFFIXES = (".json",)
 
 
-def check_output(path: Path, suffixes: Iterable[str], *, overwrite: bool) -> None:
+def resolve(path: Path) -> Path:
+    """The file that `path` stands for, through links; raises UsageError where they lead in a circle."""
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise UsageError(f"the output can't be written there, its links lead in a circle: {path}")
+    return target
+
+
+def check_output(path: Path, suffixes: Iterable[str], *, overwrite: bool, instead: str = "") -> None:
     """Raise UsageError where `path` has another ending, can't be a file, or exists and may not be replaced."""
     listed = tuple(suffixes)
     if path.suffix.lower() not in listed:
         raise UsageError(f"an output file of this kind ends in {', '.join(listed)}, got: {path}")
-    if path.is_dir() or not path.parent.is_dir():
+    target = resolve(path)
+    if not target.parent.is_dir() or (target.exists() and not target.is_file()):
         raise UsageError(f"the output can't be written there, no such folder or not a file: {path}")
-    if path.exists() and not overwrite:
-        raise UsageError(f"the output exists; give --overwrite to replace it: {path}")
+    if target.exists() and not overwrite:
+        raise UsageError(f"the output exists; give {instead}--overwrite to replace it: {path}")
+
+
+@contextmanager
+def replacing(path: Path, scratch: Path, newline: str | None = "\n") -> Iterator[TextIO]:
+    """A text file that takes the place of `path` at the end, whole or not at all; it is written as `scratch`.
+
+    Raises OSError where that fails, and whatever is raised within; `path` is then as it was.
+    """
+    try:
+        with scratch.open("w", newline=newline, encoding="utf-8", errors="surrogateescape") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def write_report(path: Path, report: object) -> None:
-    """Write a report as JSON; raises UsageError where the place can't be written."""
+    """Write a report as JSON; raises UsageError where the place can't be written, and leaves what was there."""
+    target = resolve(path)
     try:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        with replacing(target, target.with_name(f"{target.name}.tmp")) as file:
+            file.write(json.dumps(report, indent=2) + "\n")
     except OSError as error:
         raise UsageError(f"the report can't be written ({error.strerror}): {path}") from None

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TextIO
+from typing import Any, Literal, Self, TextIO
 
-from edgecxr import outputs
-from edgecxr.errors import UsageError
+from edgecxr.errors import StorageError
 
 SCHEMA = 2  # 2 has bytes and mtime_ns, by which a resumed run knows a file again
-SYNC_SECONDS = 1.0  # a power cut loses at most this much of what was reported finished
 
 Status = Literal["scored", "abstained", "rejected"]
 
@@ -57,8 +52,11 @@ class Prediction:
     mtime_ns: int | None = None  # when the file was last changed, ns since 1970, as it was read; None as above
 
     def without_name(self, position: int) -> Prediction:
-        """The same under its content's hash, or, where nothing could be read, its position among the inputs from 1."""
-        return replace(self, path=f"sha256:{self.sha256}" if self.sha256 else f"unread:{position}")
+        """The same under its content's hash, or, where nothing could be read, its position among the inputs from 1.
+
+        Without the file's time as well, which may tell whose picture it is.
+        """
+        return replace(self, path=f"sha256:{self.sha256}" if self.sha256 else f"unread:{position}", mtime_ns=None)
 
     def to_record(self, labels: Sequence[str]) -> dict[str, Any]:
         """The record that is written, with every column of the schema whatever the status."""
@@ -88,22 +86,11 @@ class Prediction:
         }
 
 
-class Writer(Protocol):
-    """Takes predictions one after the other; a context manager."""
+class Stdout:
+    """Records as JSON lines on stdout, each flushed as soon as it is written; an output as `Output` is."""
 
-    def write(self, prediction: Prediction) -> None: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class _FileWriter:
-    def __init__(self, file: TextIO, labels: Sequence[str], *, durable: bool) -> None:
-        self._file, self._labels, self._durable = file, tuple(labels), durable
-        self._synced = time.monotonic()
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = tuple(labels)
 
     def __enter__(self) -> Self:
         return self
@@ -111,52 +98,27 @@ class _FileWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._durable:
-            with self._file:  # closed even where the last sync finds the disk full
-                self._sync()
-        else:
-            self._file.flush()
+        pass
 
-    def _written(self) -> None:
-        self._file.flush()
-        if self._durable and time.monotonic() - self._synced >= SYNC_SECONDS:
-            self._sync()
+    def write(self, prediction: Prediction, position: int = 0) -> None:
+        """Write one; raises BrokenPipeError where whoever read them left, StorageError where they can't be kept."""
+        try:
+            sys.stdout.write(to_line(prediction.to_record(self._labels)))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What is still in Python's buffer would fail again at the end of the program, with its own exit code.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise StorageError(f"records can't be written to stdout ({error.strerror})") from None
 
-    def _sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
-
-
-class JsonLines(_FileWriter):
-    """One JSON object a line, ASCII: a name that isn't UTF-8 survives as escaped surrogates (`os.fsdecode`)."""
-
-    def write(self, prediction: Prediction) -> None:
-        self._file.write(json.dumps(prediction.to_record(self._labels), allow_nan=False) + "\n")
-        self._written()
+    def finish(self) -> None:
+        pass
 
 
-class Csv(_FileWriter):
-    """The same columns, as RFC 4180 has it (CR LF ends a row); `error` is split into error_code and error_message."""
-
-    def __init__(self, file: TextIO, labels: Sequence[str], *, durable: bool) -> None:
-        super().__init__(file, labels, durable=durable)
-        self._rows = csv.DictWriter(file, csv_columns(labels))
-        self._rows.writeheader()
-
-    def write(self, prediction: Prediction) -> None:
-        record = prediction.to_record(self._labels)
-        del record["error"]
-        record["error_code"], record["error_message"] = prediction.error_code, prediction.error_message
-        self._rows.writerow(record)
-        self._written()
-
-
-def csv_columns(labels: Sequence[str]) -> list[str]:
-    columns = [*json_columns(labels)]
-    position = columns.index("error")
-    columns[position : position + 1] = ["error_code", "error_message"]
-    return columns
+def to_line(record: Mapping[str, Any]) -> str:
+    """A record as JSON in ASCII: a name that isn't UTF-8 survives as escaped surrogates (`os.fsdecode`)."""
+    return json.dumps(record, allow_nan=False) + "\n"
 
 
 def json_columns(labels: Sequence[str]) -> list[str]:
@@ -166,29 +128,35 @@ def json_columns(labels: Sequence[str]) -> list[str]:
     return list(nothing.to_record(labels))
 
 
-_KINDS: dict[str, type[JsonLines] | type[Csv]] = {".jsonl": JsonLines, ".ndjson": JsonLines, ".csv": Csv}
+def csv_columns(labels: Sequence[str]) -> list[str]:
+    """The same columns; `error` is split into error_code and error_message."""
+    columns = json_columns(labels)
+    position = columns.index("error")
+    columns[position : position + 1] = ["error_code", "error_message"]
+    return columns
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raise UsageError where `path` can't be written, before a model is loaded for it."""
-    if str(path) != "-":  # JSON lines on stdout
-        outputs.check_output(path, _KINDS, overwrite=overwrite)
+def write_csv(file: TextIO, records: Iterable[dict[str, Any]], labels: Sequence[str]) -> None:
+    """Records as RFC 4180 has it (CR LF ends a row); None is an empty field."""
+    rows = csv.DictWriter(file, csv_columns(labels))
+    rows.writeheader()
+    for record in records:
+        error = record.pop("error") or {}
+        rows.writerow({**record, "error_code": error.get("code"), "error_message": error.get("message")})
 
 
-def open_writer(path: Path, labels: Sequence[str], *, overwrite: bool) -> Writer:
-    """A writer whose kind the file's ending decides (`-`: JSON lines on stdout); raises UsageError as above."""
-    check_output(path, overwrite=overwrite)
-    if str(path) == "-":
-        return JsonLines(sys.stdout, labels, durable=False)
-    with contextlib.ExitStack() as stack:
-        try:
-            # "x" and not a look beforehand: between the two, another run may have made it.
-            file = path.open("w" if overwrite else "x", newline="", encoding="utf-8", errors="surrogateescape")
-        except FileExistsError:
-            raise UsageError(f"the output exists; give --overwrite to replace it: {path}") from None
-        except OSError as error:
-            raise UsageError(f"the output can't be written ({error.strerror}): {path}") from None
-        stack.enter_context(file)
-        writer = _KINDS[path.suffix.lower()](file, labels, durable=True)
-        stack.pop_all()
-    return writer
+def read_csv(file: TextIO, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The records of which a CSV was written; raises ValueError where it was not, by this version, of these labels."""
+    rows = csv.DictReader(file)
+    if rows.fieldnames != csv_columns(labels):
+        raise ValueError("other columns")
+    kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(json_columns(labels), str)
+    kinds |= dict.fromkeys(("schema", "bytes", "mtime_ns", "width", "height", "bits"), int)
+    kinds |= dict.fromkeys(("ood_score", *(f"{kind}_{label}" for kind in ("p", "logit") for label in labels)), float)
+    for row in rows:
+        if None in row or None in row.values():
+            raise ValueError("a row of another length")
+        code, message = row["error_code"], row["error_message"]
+        row["error"] = ""
+        record = {column: kind(row[column]) if row[column] else None for column, kind in kinds.items()}
+        yield {**record, "error": {"code": code, "message": message} if code else None}

@@ -1,13 +1,21 @@
 """Being told to stop: remember it, finish what is in hand, then leave with the shell's exit code."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 
 class StopOnSignal:
-    """While entered, SIGINT and SIGTERM are remembered; the run finishes the batches in hand and ends."""
+    """While entered, SIGINT and SIGTERM are remembered; the run finishes the batches in hand and ends.
+
+    `wake` is called from within the handler, for a loop that waits for something else: it may do no more than what a
+    handler may.
+    """
 
     signal: int | None = None
+
+    def __init__(self, wake: Callable[[], object] = lambda: None) -> None:
+        self._wake = wake
 
     def __enter__(self) -> "StopOnSignal":
         self._before = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -15,6 +23,7 @@ class StopOnSignal:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
+        self._wake()
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -80,6 +80,7 @@ def run_summary(summary: dict[str, Any]) -> str:
     statuses = ", ".join(f"{count} {status}" for status, count in summary["statuses"].items())
     answers = ", ".join(f"{label} {count}" for label, count in summary["labels"].items())
     left_out = f" ({summary['skipped']} passed over)" if summary["skipped"] else ""
+    left_out += f" ({summary['resumed']} of them by an earlier run)" if summary["resumed"] else ""
     return (
         f"{summary['records']} pictures in {summary['seconds']:.1f} s, {summary['pictures_per_second']:.1f}/s: "
         f"{statuses or 'none'}{left_out}{'; ' + answers if answers else ''}\n"

@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from edgecxr.bundle import Bundle, Expected
+from edgecxr.bundle import Artifact, Bundle, Expected
+from edgecxr.engines import Engine
 from edgecxr.engines.select import ORDER, Choice, choices, open_engine
-from edgecxr.errors import BundleError, UnavailableError
+from edgecxr.errors import BundleError, GateError, UnavailableError
 
 # Where the bundle holds no answers of this very engine and precision, another engine's to the same file are the nearest
 # reference, and its kernels round elsewhere. Largest accepted |difference| of a logit then; measured between ONNX
 # Runtime and OpenVINO at 299 px on golden inputs: 1e-5 in fp32, 0.08 in int8 (0.24 with other weights).
-WIDER_TOLERANCES = {"fp32": 0.02, "fp16": 0.2, "bf16": 0.5, "int8": 0.5}
+WIDER_TOLERANCES = {"fp32": 0.02, "tf32": 0.2, "fp16": 0.2, "bf16": 0.5, "int8": 0.5}
 
 
 @dataclass(frozen=True)
@@ -75,29 +77,47 @@ def verify(
     notes: list[str] = []
     for choice in chosen:
         row, tolerance, note = _reference(bundle, expected, choice)
-        if len(row.logits) != len(inputs):
-            raise BundleError(f"the bundle holds {len(inputs)} golden inputs and {len(row.logits)} answers to them")
         opened = open_engine(bundle, choice, threads)
-        # One at a time, as a device meets them: a batch may take other kernels.
-        logits = np.concatenate([opened.run(picture[None]) for picture in inputs])
-        golden.append(
-            GoldenCheck(
-                artifact=choice.artifact.file,
-                precision=opened.precision,
-                engine=opened.name,
-                provider=opened.provider,
-                device=opened.device,
-                pictures=len(inputs),
-                max_difference=float(np.abs(logits - row.logits).max()),
-                tolerance=tolerance,
-                label_flips=int((logits.argmax(axis=1) != row.logits.argmax(axis=1)).sum()),
-                reference=row.engine,
-            )
-        )
+        golden.append(_check(choice.artifact, opened, inputs, row, tolerance))
         if note:
             notes.append(note)
     size = sum(length for _, length in bundle.files.values())
     return Verification(len(bundle.files) + 1, size, tuple(golden), not_run, tuple(notes))
+
+
+def self_test(bundle: Bundle, artifact: Artifact, engine: Engine) -> GoldenCheck:
+    """Run the golden inputs through an engine that is about to be used; raises GateError where it answers wrongly."""
+    expected = {(row.artifact, row.engine): row for row in bundle.golden_expected()}
+    choice = Choice(artifact, engine.name, engine.device, engine.precision)
+    row, tolerance, _ = _reference(bundle, expected, choice)
+    check = _check(artifact, engine, bundle.golden_inputs(), row, tolerance)
+    if not check.passed:
+        raise GateError(
+            f"the self-test failed, this device doesn't give the bundle's answers: a logit of {artifact.file} is off "
+            f"by up to {check.max_difference:.3g} on {engine.name} {engine.provider}, where {tolerance:g} is accepted"
+        )
+    return check
+
+
+def _check(
+    artifact: Artifact, engine: Engine, inputs: npt.NDArray[np.uint8], row: Expected, tolerance: float
+) -> GoldenCheck:
+    if len(row.logits) != len(inputs):
+        raise BundleError(f"the bundle holds {len(inputs)} golden inputs and {len(row.logits)} answers to them")
+    # One at a time, as a device meets them: a batch may take other kernels.
+    logits = np.concatenate([engine.run(picture[None]) for picture in inputs])
+    return GoldenCheck(
+        artifact=artifact.file,
+        precision=engine.precision,
+        engine=engine.name,
+        provider=engine.provider,
+        device=engine.device,
+        pictures=len(inputs),
+        max_difference=float(np.abs(logits - row.logits).max()),
+        tolerance=tolerance,
+        label_flips=int((logits.argmax(axis=1) != row.logits.argmax(axis=1)).sum()),
+        reference=row.engine,
+    )
 
 
 def _reference(
