@@ -160,6 +160,11 @@ def prepare_input(session: Session, source: Source) -> npt.NDArray[np.uint8]:
     return item.image
 
 
+def reject(session: Session, rejected: PictureRejected) -> Prediction:
+    """The prediction for what isn't even a name of a file."""
+    return _predict(session, _Prepared(rejected=rejected), None)
+
+
 @dataclass
 class _Prepared:
     """What is known of a picture before the network ran: an image, or why there is none."""
