@@ -38,6 +38,7 @@ SUFFIX = ".edgecxr"
 EMBEDDED = Path(__file__).parent / "models" / f"xception-cxr{SUFFIX}"
 GOLDEN_INPUTS = "golden/inputs.npy"
 GOLDEN_EXPECTED = "golden/expected.json"
+METADATA_PREFIX = "edgecxr."  # of what an .onnx says itself, so that it can be used alone
 CARD = "MODEL_CARD.md"
 FORMATS = ("onnx", "tflite")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -93,6 +94,7 @@ class Bundle:
     """A bundle whose manifest was read and found whole. Its other files are checked as they are read."""
 
     path: Path
+    folder: Path  # in which its files lie: `path` itself, unless that is a lone .onnx
     digest: str  # SHA-256 of the manifest, see `manifest_digest`; with it every file's hash is fixed
     name: str
     version: str
@@ -109,18 +111,27 @@ class Bundle:
         if file not in self.files:
             raise BundleError(f"the bundle doesn't list a file {file!r}: {self.path}")
         sha256, size = self.files[file]
-        data = _read_plain(self.path, file, size)
+        data = _read_plain(self.folder, file, size)
         if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
             raise BundleError(f"the bundle is damaged or was changed: {file} doesn't have its listed hash: {self.path}")
         kind = PurePosixPath(file).suffix.removeprefix(".")
         if kind in FORMATS:
             modelfile.check(data, kind)
+        if kind == "onnx":
+            said = modelfile.metadata(data).get(f"{METADATA_PREFIX}labels")
+            if said is not None and _json_value(said) != list(self.labels):
+                raise BundleError(f"{file} says that its classes are {said[:200]}, and the bundle says otherwise")
         return data
+
+    def _golden(self, file: str) -> bytes:
+        if file not in self.files:
+            raise BundleError(f"golden vectors are in a whole bundle, a directory NAME.edgecxr; none in: {self.path}")
+        return self.read(file)
 
     def golden_inputs(self) -> npt.NDArray[np.uint8]:
         """The golden inputs, uint8 (G, H, W, 1)."""
         shape = (self.preprocessing.height, self.preprocessing.width, 1)
-        file = io.BytesIO(self.read(GOLDEN_INPUTS))
+        file = io.BytesIO(self._golden(GOLDEN_INPUTS))
         try:
             # The header first: numpy would take as much memory as it promises, and unpickle objects where it may.
             if np.lib.format.read_magic(file) != (1, 0):
@@ -138,7 +149,7 @@ class Bundle:
     def golden_expected(self) -> tuple[Expected, ...]:
         """The expected logits of each artifact and engine."""
         try:
-            rows = _json(self.read(GOLDEN_EXPECTED))
+            rows = _json(self._golden(GOLDEN_EXPECTED))
             expected = tuple(
                 Expected(
                     str(row["artifact"]),
@@ -158,10 +169,16 @@ class Bundle:
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Bundle:
-    """Open a bundle (None: the embedded one); raises BundleError where its manifest is refused."""
+    """Open a bundle (None: the embedded one), or an .onnx of one by itself; raises BundleError where it is refused.
+
+    A lone .onnx says its labels, preprocessing and temperature in its metadata. Its digest is that of the file, and it
+    has no golden vectors.
+    """
     folder = Path(path) if path is not None else EMBEDDED
+    if folder.suffix == ".onnx" and folder.is_file():
+        return _lone(folder)
     if not folder.is_dir():
-        what = "is a file, expected a directory NAME.edgecxr" if folder.exists() else "doesn't exist"
+        what = "is a file, expected a directory NAME.edgecxr or an .onnx" if folder.exists() else "doesn't exist"
         raise BundleError(f"the bundle {what}: {folder}")
     data = _read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES)
     try:
@@ -176,6 +193,46 @@ def load(path: str | os.PathLike[str] | None = None) -> Bundle:
         return _parse(folder, manifest)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{MANIFEST} lacks or garbles a field ({error}): {folder}") from None
+
+
+def _lone(path: Path) -> Bundle:
+    """The bundle that an .onnx is by itself."""
+    if not _plain(path.name):
+        raise BundleError(f"a lone .onnx must have a name of A-Z, a-z, 0-9 and _ . + - only: {path}")
+    data = _read_plain(path.parent, path.name, MAX_FILE_BYTES)
+    modelfile.check(data, "onnx")
+    said = modelfile.metadata(data)
+    wanted = ("name", "version", "labels", "preprocessing", "temperature")
+    missing = [key for key in wanted if METADATA_PREFIX + key not in said]
+    if missing:
+        raise BundleError(
+            f"the .onnx doesn't say its {', '.join(missing)} in its metadata, as an exported one does: {path}"
+        )
+    row = {
+        "file": path.name,
+        "format": "onnx",
+        "precision": modelfile.precision(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "preferred": True,
+    }
+    try:
+        manifest = {
+            "schema": SCHEMA,
+            **{key: _json(said[METADATA_PREFIX + key].encode()) for key in wanted},
+            "artifacts": [row],
+            "files": [],
+        }
+        return _checked(path, path.parent, manifest, str(row["sha256"]))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise BundleError(f"the .onnx garbles its metadata ({error}): {path}") from None
+
+
+def _json_value(text: str) -> Any:
+    try:
+        return _json(text.encode())
+    except (ValueError, RecursionError, BundleError):
+        return None
 
 
 def _json(data: bytes) -> Any:
@@ -216,6 +273,11 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Bundle:
     digest = manifest_digest(manifest)
     if manifest.get("digest") != digest:
         raise BundleError(f"the bundle is damaged or was changed: {MANIFEST} doesn't have its own digest: {folder}")
+    return _checked(folder, folder, manifest, digest)
+
+
+def _checked(path: Path, folder: Path, manifest: dict[str, Any], digest: str) -> Bundle:
+    """The bundle at `path` of which `manifest` tells, whose files lie in `folder`."""
     if not isinstance(manifest["labels"], list):
         raise BundleError(f"the labels are no list: {folder}")
     labels = tuple(manifest["labels"])
@@ -241,7 +303,8 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Bundle:
             raise BundleError(f"{MANIFEST} lists {file} with no usable hash or size: {folder}")
         files[file] = (sha256, size)
     return Bundle(
-        path=folder,
+        path=path,
+        folder=folder,
         digest=digest,
         name=str(manifest["name"]),
         version=str(manifest["version"]),

@@ -1,6 +1,7 @@
 """`edgecxr infer` on the command line: parse, call, print, exit code."""
 
 # Parameters of a typer command stay out of `from __future__ import annotations`: it reads them at run time.
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,6 +22,8 @@ from edgecxr.cli_common import (
     reader_left,
 )
 from edgecxr.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,7 +116,8 @@ def infer(
         batch_size=batch_size,
     )
     if self_test:
-        check_golden(session.bundle, session.artifact, session.engine)
+        passed = check_golden(session.bundle, session.artifact, session.engine)
+        log.info("self-test passed: a logit is off by %.3g at most", passed.max_difference)
     options = run_over.Options(name_by, fail_fast)
     out, err = consoles()
     if inputs is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,8 @@ from typing import Any
 from edgecxr import images, pipeline, recording, resume
 from edgecxr.records import Prediction, Stdout
 from edgecxr.signals import StopOnSignal
+
+log = logging.getLogger(__name__)  # names no picture
 
 MAX_KEPT = 40  # predictions of each kind that are kept to be shown; a folder of thousands belongs in a file
 
@@ -91,6 +94,14 @@ class Run:
         }
 
 
+def describe(session: pipeline.Session) -> None:
+    """Log what answers."""
+    p, plan = session.provenance, session.plan
+    log.info("%s, sha256 %s, %s", p.model, p.bundle_sha256, session.artifact.file)
+    log.info("%s %s, %s on %s", p.engine, p.provider, p.precision, p.device)
+    log.info("%d workers, %d threads, batches of %d", plan.workers, plan.threads, plan.batch_size)
+
+
 def find(
     paths: Iterable[Path], place: recording.Place | None, *, recursive: bool = True, limit: int | None = None
 ) -> Inputs:
@@ -111,6 +122,8 @@ def prepare(
 ) -> Run:
     """Open the output, if there is one, and leave out what it has already; raises UsageError as `recording` does."""
     todo, labels = list(enumerate(inputs.paths)), session.bundle.labels
+    describe(session)
+    log.info("%d inputs, %d passed over", len(inputs.paths), inputs.skipped)
     if place is None:
         return Run(session, todo, Stdout(labels) if to_stdout else None, options, inputs.skipped)
     if not going_on:
@@ -118,6 +131,7 @@ def prepare(
         return Run(session, todo, output, options, inputs.skipped)
     output, rest, notes = recording.go_on(place, labels, session.provenance, inputs.paths, options.name_by)
     run = Run(session, rest.todo, output, options, inputs.skipped, len(rest.finished), notes)
+    log.info("%d inputs have their record, %d records are replaced", len(rest.finished), len(rest.superseded))
     for record in rest.finished:
         run.tally.count(record.status, record.label)
     return run
@@ -134,10 +148,14 @@ def score(run: Run, advance: Callable[[], object] = lambda: None) -> None:
             if run.output is not None:
                 run.output.write(prediction, position)
             run.tally.add(prediction)
+            if len(run.tally.shown) == 1:
+                log.debug("first record after %.3f s", time.perf_counter() - begin)
             advance()
             if run.options.fail_fast and prediction.status == "rejected":
                 break
         run.signal = stopped.signal
+        if run.signal is not None:
+            log.info("stopped by signal %d, with everything in hand written", run.signal)
         if run.signal is None and run.output is not None:
             run.output.finish()
     run.seconds = time.perf_counter() - begin

@@ -8,6 +8,7 @@ walks the protobuf messages (onnx.proto of ONNX 1.21) as far as tensors can stan
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from edgecxr.errors import BundleError
 
@@ -72,6 +73,52 @@ def _check_onnx(data: bytes) -> None:
                 raise BundleError("the artifact is no whole onnx file")
         if position != end or end > len(data):
             raise BundleError("the artifact is no whole onnx file")
+
+
+def metadata(data: bytes) -> dict[str, str]:
+    """The `metadata_props` of an ONNX file that `check` let pass; raises BundleError where a key stands there twice."""
+    found: dict[str, str] = {}
+    for position, end in _messages(data, 0, len(data), 14):
+        entry = {field: data[a:b] for field in (1, 2) for a, b in _messages(data, position, end, field)}
+        key, value = (entry.get(field, b"").decode("utf-8", "replace") for field in (1, 2))
+        if key in found:
+            raise BundleError(f"the artifact's metadata says {key[:64]!r} twice")
+        found[key] = value
+    return found
+
+
+def precision(data: bytes) -> str:
+    """fp32, fp16 or int8: by the kinds of the weights of an ONNX file that `check` let pass."""
+    kinds = set()
+    for start, end in _messages(data, 0, len(data), 7):  # graph
+        for tensor, behind in _messages(data, start, end, 5):  # initializer
+            kinds |= {value for field, value in _numbers(data, tensor, behind) if field == 2}  # data_type
+    if kinds & {2, 3}:  # UINT8, INT8
+        return "int8"
+    return "fp16" if 10 in kinds else "fp32"
+
+
+def _messages(data: bytes, position: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Where each string or message in field `wanted` of a message begins and ends."""
+    for field, wire, value, behind in _fields(data, position, end):
+        if (field, wire) == (wanted, _BYTES):
+            yield behind - value, behind
+
+
+def _numbers(data: bytes, position: int, end: int) -> Iterator[tuple[int, int]]:
+    """The (field, value) of each number in a message."""
+    return ((field, value) for field, wire, value, _ in _fields(data, position, end) if wire == _VARINT)
+
+
+def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Each field of a message: its number, its kind, its value (of _BYTES the length) and the position behind it."""
+    while position < end:
+        key, position = _varint(data, position)
+        field, wire, value = (key & 0xFFFFFFFF) >> 3, key & 7, 0
+        if wire in (_VARINT, _BYTES):
+            value, position = _varint(data, position)
+        position += value if wire == _BYTES else {_FIXED64: 8, _FIXED32: 4}.get(wire, 0)
+        yield field, wire, value, position
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 
 from edgecxr import pipeline
 from edgecxr.errors import PictureRejected
-from edgecxr.infer import Options, Run
+from edgecxr.infer import Options, Run, describe
 from edgecxr.records import Prediction, Stdout
 from edgecxr.signals import StopOnSignal
 
@@ -32,6 +32,7 @@ def serve(session: pipeline.Session, options: Options, reader_left: Callable[[],
 
     `reader_left` is called where nobody reads the answers any more. What was answered is in the run's summary.
     """
+    describe(session)
     run = Run(session, (), Stdout(session.bundle.labels), options)
     waiting: Waiting = SimpleQueue()
     stopped = StopOnSignal(lambda: waiting.put(None))
