@@ -1,15 +1,16 @@
-"""Records: one schema, the same columns in JSON lines and CSV, nothing overwritten unasked."""
+"""Records: one schema, the same columns and the same content in JSON lines and CSV."""
 
 import csv
+import io
 import json
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecxr.errors import UsageError
-from edgecxr.records import Prediction, Provenance, csv_columns, json_columns, open_writer
+from edgecxr.records import Prediction, Provenance, csv_columns, json_columns, read_csv, to_line, write_csv
 
 LABELS = ("covid", "normal")
 COLUMNS = [  # the design's schema
@@ -69,14 +70,15 @@ def test_the_columns_are_the_designs() -> None:
     assert csv_columns(LABELS) == [*COLUMNS[:position], "error_code", "error_message", *COLUMNS[position + 1 :]]
 
 
-def test_both_formats_hold_the_same(tmp_path: Path) -> None:
-    for name in ("r.jsonl", "r.csv"):
-        with open_writer(tmp_path / name, LABELS, overwrite=False) as writer:
-            writer.write(prediction())
-            writer.write(REJECTED)
-    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-    with (tmp_path / "r.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+def as_csv(*predictions: Prediction) -> str:
+    file = io.StringIO(newline="")
+    write_csv(file, (prediction.to_record(LABELS) for prediction in predictions), LABELS)
+    return file.getvalue()
+
+
+def test_both_formats_hold_the_same() -> None:
+    lines: list[dict[str, Any]] = [json.loads(to_line(p.to_record(LABELS))) for p in (prediction(), REJECTED)]
+    rows = list(csv.DictReader(io.StringIO(as_csv(prediction(), REJECTED), newline="")))
     assert lines[0]["logit_normal"] == 1 / 3  # not rounded
     assert lines[1]["error"] == {"code": "empty", "message": "the file is empty"}
     assert lines[1]["p_covid"] is None
@@ -86,38 +88,50 @@ def test_both_formats_hold_the_same(tmp_path: Path) -> None:
         assert row == {key: "" if value is None else str(value) for key, value in line.items()}
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
-def test_any_file_name_comes_back_from_both_formats(tmp_path: Path, name: bytes) -> None:
-    path = name.decode("utf-8", "surrogateescape")  # as os.fsdecode gives it on Linux
-    for suffix in (".jsonl", ".csv"):
-        with open_writer(tmp_path / f"r{suffix}", LABELS, overwrite=True) as writer:
-            writer.write(prediction(path))
-    assert json.loads((tmp_path / "r.jsonl").read_text())["path"].encode("utf-8", "surrogateescape") == name
-    assert (tmp_path / "r.jsonl").read_text().count("\n") == 1
-    with (tmp_path / "r.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        assert next(csv.DictReader(file))["path"].encode("utf-8", "surrogateescape") == name
+finite = st.floats(allow_nan=False, allow_infinity=False)
+words = st.text(st.characters(exclude_characters="\0", exclude_categories=[]), min_size=1)  # lone surrogates too
+names = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name)
+scored = st.builds(
+    prediction,
+    names.map(lambda name: name.decode("utf-8", "surrogateescape")),  # as os.fsdecode gives it on Linux
+    logits=st.fixed_dictionaries(dict.fromkeys(LABELS, finite)),
+    probabilities=st.fixed_dictionaries(dict.fromkeys(LABELS, finite)),
+    ood_score=st.none() | finite,
+    bytes=st.none() | st.integers(0, 2**40),
+    mtime_ns=st.none() | st.integers(-(2**63), 2**63 - 1),
+    bits=st.none() | st.integers(1, 16),
+)
+predictions = scored | st.builds(
+    lambda code, message: replace(REJECTED, error_code=code, error_message=message), words, words
+)
 
 
-def test_what_exists_is_kept_unless_overwriting_was_asked_for(tmp_path: Path) -> None:
-    target = tmp_path / "r.jsonl"
-    target.write_text("precious")
-    with pytest.raises(UsageError, match="--overwrite"):
-        open_writer(target, LABELS, overwrite=False)
-    assert target.read_text() == "precious"
-    with open_writer(target, LABELS, overwrite=True) as writer:
-        writer.write(prediction())
-    assert json.loads(target.read_text())["path"] == "a.png"
+@given(st.lists(predictions, max_size=5))
+def test_any_record_comes_back_from_both_formats(made: list[Prediction]) -> None:
+    records = [p.to_record(LABELS) for p in made]
+    lines = [to_line(record) for record in records]
+    assert [json.loads(line) for line in lines] == records
+    assert all(line.isascii() and line.count("\n") == 1 for line in lines)  # one line, whatever stands in a name
+    # As on disk: surrogates that aren't of a file's name can't be written as UTF-8, and no name or sentence has them.
+    text = as_csv(*made).encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
+    assert list(read_csv(io.StringIO(text, newline=""), LABELS)) == records
 
 
-@pytest.mark.parametrize("name", ["r.txt", "r", "absent/r.csv", "."])
-def test_places_that_cannot_be_written_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError):
-        open_writer(tmp_path / name, LABELS, overwrite=True)
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_no_number_that_is_not_finite_is_ever_written(number: float) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        to_line(prediction(logits={"covid": number, "normal": 0.0}).to_record(LABELS))
 
 
-def test_every_record_is_on_disk_as_soon_as_it_is_written(tmp_path: Path) -> None:
-    with open_writer(tmp_path / "r.jsonl", LABELS, overwrite=False) as writer:
-        for count in range(1, 4):
-            writer.write(prediction())
-            assert (tmp_path / "r.jsonl").read_text().count("\n") == count
+@pytest.mark.parametrize(
+    "change", [lambda t: t.replace("p_covid", "p_other"), lambda t: t[:-30], lambda t: t + "1,2\r\n"]
+)
+def test_another_csv_is_refused(change: Any) -> None:
+    with pytest.raises(ValueError, match=r"columns|length"):
+        list(read_csv(io.StringIO(change(as_csv(prediction())), newline=""), LABELS))
+
+
+def test_without_its_name_a_record_tells_neither_name_nor_time() -> None:
+    whole = prediction("Roe.png", bytes=5, mtime_ns=7)
+    assert (whole.without_name(3).path, whole.without_name(3).mtime_ns) == ("sha256:" + "ab" * 32, None)
+    assert prediction("Roe.png", sha256=None).without_name(3).path == "unread:3"
