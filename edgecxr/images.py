@@ -13,7 +13,6 @@ import logging
 import os
 import stat
 import struct
-import threading
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, _imaging
 
-from edgecxr import structure
+from edgecxr import structure, tasks
 from edgecxr.errors import PictureRejected, UsageError
 from edgecxr.preprocess import Contract, Grey, bit_depth, preprocess, to_uint8
 
@@ -155,25 +154,36 @@ def read_file(path: Path) -> Content:
     can end it, so that it keeps its thread until the system gives up; while MAX_STALLED of them wait, further reads
     are rejected at once, and a folder on a dead share takes minutes and not days.
     """
-    _stalled[:] = [thread for thread in _stalled if thread.is_alive()]
-    if len(_stalled) >= MAX_STALLED:
-        raise PictureRejected("read_timeout", f"not read: {MAX_STALLED} earlier reads haven't come back")
-    outcome: list[Content | Exception] = []
-    thread = threading.Thread(target=lambda: outcome.append(_read(path)), name="edgecxr-read", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:
-        raise PictureRejected("unreadable", "the file can't be read: no thread is to be had") from None
-    thread.join(READ_SECONDS)
-    if not outcome:
-        _stalled.append(thread)
-        raise PictureRejected("read_timeout", f"the file couldn't be read within {READ_SECONDS:g} seconds")
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
+    return Reading(path).content()
 
 
-_stalled: list[threading.Thread] = []
+class Reading:
+    """A file whose bytes are being read while something else is done."""
+
+    def __init__(self, path: Path) -> None:
+        self._task: tasks.Task[Content | Exception] | None = None
+        _stalled[:] = [task for task in _stalled if not task.finished]
+        if len(_stalled) >= MAX_STALLED:
+            self._rejected = PictureRejected("read_timeout", f"not read: {MAX_STALLED} earlier reads haven't come back")
+            return
+        try:
+            self._task = tasks.begin(lambda: _read(path), "edgecxr-read")
+        except RuntimeError:
+            self._rejected = PictureRejected("unreadable", "the file can't be read: no thread is to be had")
+
+    def content(self) -> Content:
+        """What was read, waited for READ_SECONDS at most; raises as `read_file`."""
+        if self._task is None:
+            raise self._rejected
+        if not self._task.join(READ_SECONDS):
+            _stalled.append(self._task)
+            raise PictureRejected("read_timeout", f"the file couldn't be read within {READ_SECONDS:g} seconds")
+        if isinstance(self._task.outcome, Exception):
+            raise self._task.outcome
+        return self._task.outcome
+
+
+_stalled: list[tasks.Task[Content | Exception]] = []
 
 
 def _read(path: Path) -> Content | Exception:
