@@ -10,12 +10,11 @@ from typing import Annotated
 import typer
 
 import edgecxr
-from edgecxr import cli_audit, cli_data, cli_eval, cli_infer, cli_lab, outputs
+from edgecxr import cli_audit, cli_bench, cli_data, cli_eval, cli_infer, cli_lab
 from edgecxr.cli_common import (
     DeviceOption,
     EngineOption,
     JsonOption,
-    ModelOption,
     PrecisionOption,
     complain,
     consoles,
@@ -138,60 +137,7 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(4)
 
 
-@app.command()
-def bench(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[PATH…]", help="Pictures to measure on (default: the golden inputs)."),
-    ] = None,
-    model: ModelOption = None,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = "auto",
-    batch_size: Annotated[
-        list[int] | None, typer.Option("-b", "--batch-size", min=1, help="Batch sizes, model only; may be repeated.")
-    ] = None,
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="About how long to measure.")] = 30.0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the report to a .json file.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure latency and throughput of a bundle's artifacts on this machine; quick, with the spread."""
-    from tempfile import TemporaryDirectory
-
-    from edgecxr import terminal
-    from edgecxr.bench import bench as run
-    from edgecxr.bench import golden_files, sample_files
-    from edgecxr.bundle import load
-
-    if output is not None:
-        outputs.check_output(output, outputs.REPORT_SUFFIXES, overwrite=overwrite)
-    opened = load(model)
-    out, err = consoles()
-    bar = terminal.progress(err, "measuring")
-    with TemporaryDirectory() as scratch, bar:
-        files = sample_files(paths) if paths else golden_files(opened, Path(scratch))
-        task = bar.add_task("", total=None)
-        report = run(
-            opened,
-            files,
-            device=device,
-            engine=engine,
-            precision=precision,
-            batch_sizes=batch_size,
-            seconds=seconds,
-            advance=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    if output is not None:
-        outputs.write_report(output, report)
-    if as_json:
-        print_json(report)
-    else:
-        out.print(terminal.bench_table(report))
-        if not paths:
-            err.print(f"measured on the bundle's {len(files)} golden inputs; give PATH for pictures of your own")
-
-
+app.command()(cli_bench.bench)
 app.command(name="eval")(cli_eval.evaluate)
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_audit.audit)

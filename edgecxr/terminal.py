@@ -156,35 +156,6 @@ def diagnosis_table(diagnosis: Diagnosis) -> Table:
     return table
 
 
-def bench_table(report: dict[str, Any]) -> Table:
-    found = report["machine"]
-    table = Table(
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-        title=f"{found['cpu']}, {found['cpus_usable']} CPUs · quick, {report['rounds']} rounds, cases in turn",
-        title_justify="left",
-    )
-    for column in ("artifact", "device", "what"):
-        table.add_column(column)
-    columns = ("batch", "workers x threads", "calls", "p50 ms", "p90", "p99", "pictures/s", "slowest–fastest round")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for row in report["results"]:
-        table.add_row(
-            row["precision"],
-            row["device"],
-            row["what"],
-            str(row["batch_size"]),
-            f"{row['workers']} x {row['threads']}",
-            str(row["samples"]),
-            *("" if row[p] is None else f"{row[p]:.1f}" for p in ("p50_ms", "p90_ms", "p99_ms")),
-            f"{row['throughput']:.1f}",
-            f"{row['throughput_low']:.1f}–{row['throughput_high']:.1f}",
-        )
-    return table
-
-
 def evaluation_tables(report: Mapping[str, Any]) -> list[Table]:
     """The report of `edgecxr eval`: main figures, each class, ages and origins, operating points, confusion."""
     labels: list[str] = report["labels"]

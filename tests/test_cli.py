@@ -195,16 +195,6 @@ def test_an_encoding_that_lacks_a_sign_is_no_crash(edgecxr: Run, tiny_bundle: Pa
         assert edgecxr(*command, env=environment).returncode == 0
 
 
-def test_a_bench_measures_only_what_is_scored(
-    edgecxr: Run, tiny_bundle: Path, picture: Callable[..., Path], tmp_path: Path
-) -> None:
-    for i in range(3):
-        picture(f"in/{i}.png", seed=i)
-        (tmp_path / "in" / f"{i}.txt").write_text("no picture")
-    report = json.loads(edgecxr("bench", tmp_path / "in", "-m", tiny_bundle, "--seconds", 1, "--json").stdout)
-    assert (report["pictures"], report["left_out"]) == (3, 3)
-
-
 def test_verify_says_whether_this_device_still_answers_right(edgecxr: Run, tiny_bundle: Path, tmp_path: Path) -> None:
     result = edgecxr("verify", tiny_bundle)
     assert result.returncode == 0, result.stderr
@@ -224,22 +214,6 @@ def test_info_doctor_and_version(edgecxr: Run, tiny_bundle: Path) -> None:
     doctor = edgecxr("doctor", "--json")
     assert json.loads(doctor.stdout)["machine"]["cpus_usable"] >= 1
     assert re.fullmatch(r"edgecxr \d+\.\d+\.\d+\S*\n", edgecxr("--version").stdout)
-
-
-def test_bench_reports_every_artifact(edgecxr: Run, tiny_bundle: Path, tmp_path: Path) -> None:
-    result = edgecxr("bench", "-m", tiny_bundle, "--seconds", 1, "-o", tmp_path / "b.json")
-    assert result.returncode == 0, result.stderr
-    report = json.loads((tmp_path / "b.json").read_text())
-    assert {(r["precision"], r["what"]) for r in report["results"]} == {
-        (p, w) for p in ("fp32", "int8") for w in ("model", "picture", "folder")
-    }
-    assert report["machine"]["cpu"]
-    for row in report["results"]:
-        given = [row[p] for p in ("p50_ms", "p90_ms", "p99_ms") if row[p] is not None]
-        assert given == sorted(given)
-        assert (len(given) == 0) == (row["what"] == "folder")
-        assert (row["p99_ms"] is None) == (row["what"] == "folder" or row["samples"] < 100)
-        assert 0 < row["throughput_low"] <= row["throughput"] <= row["throughput_high"]
 
 
 def test_eval_counts_what_the_labels_say(
@@ -300,11 +274,11 @@ def test_every_verb_of_data_has_help_and_stands_in_the_readme(edgecxr: Run) -> N
 
 
 def test_every_command_offers_the_same_engines_devices_and_precisions() -> None:
-    from edgecxr import cli, cli_eval
+    from edgecxr import cli, cli_bench, cli_eval
     from edgecxr.engines import select
 
     offered = {"engine": select.ENGINES, "device": select.DEVICES, "precision": select.PRECISIONS}
-    for command in (cli.infer, cli.verify, cli.bench, cli_eval.evaluate):
+    for command in (cli.infer, cli.verify, cli_bench.bench, cli_eval.evaluate):
         hints = get_type_hints(command)
         assert {name: get_args(hints[name]) for name in offered} == offered, command
 

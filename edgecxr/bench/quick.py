@@ -1,0 +1,136 @@
+"""The default measurement: under a minute, for orientation, with its spread; not one by MLPerf's rules."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecxr import pipeline
+from edgecxr.bench import environment, report, rounds
+from edgecxr.bench.cold import cold_starts
+from edgecxr.bench.pictures import Pictures, usable
+from edgecxr.bench.rounds import Case
+from edgecxr.bench.sessions import Opened, measurable, open_timed
+from edgecxr.bench.stages import StageClock
+from edgecxr.bundle import Bundle
+from edgecxr.engines.select import Choice
+
+SECONDS = 40.0  # with loading and reading, under a minute
+COLD_SHARE = 0.3  # of the time, for processes that start anew
+BATCH_SIZES = {"cpu": (1, 2, 4, 8), "cuda": (1, 8, 32, 128)}
+
+Advance = Callable[[str, int, int], Any]  # (what is being done, steps done, steps in all)
+
+
+def bench(
+    bundle: Bundle,
+    files: Sequence[Path],
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
+    batch_sizes: Sequence[int] | None = None,
+    seconds: float = SECONDS,
+    advance: Advance = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Measure each artifact on each installed engine, from files and model only, in about `seconds`.
+
+    Returns the report as JSON-able data. What `what` of a result means: `model`, inputs ready in memory, every CPU on
+    one call; `picture`, one file at a time, read to prediction; `folder`, files as `infer` takes them, which has a
+    throughput and no latency of its own.
+
+    Raises UsageError where the files hold no picture that can be scored, UnavailableError where nothing can run.
+    """
+    before = environment.snapshot()
+    chosen, not_run = measurable(bundle, device, engine, precision)
+    pictures = usable(bundle, files, lambda done, total: advance("reading", done, total))
+    starts = cold_starts(
+        bundle.path,
+        chosen,
+        pictures.files,
+        COLD_SHARE * seconds,
+        lambda done, total: advance("starting", done, total),
+    )
+    cases: list[Case] = []
+    clocks: dict[int, StageClock] = {}  # of the case at that place
+    for done, choice in enumerate(chosen):
+        advance("loading", done, len(chosen))
+        _add_cases(cases, clocks, bundle, choice, pictures, batch_sizes)
+    samples = rounds.measure(cases, (1 - COLD_SHARE) * seconds, lambda done, total: advance("measuring", done, total))
+    results = []
+    for place, (case, taken) in enumerate(zip(cases, samples, strict=True)):
+        if case.identity["what"] == "stages":
+            continue
+        results.append(
+            {
+                **case.identity,
+                **rounds.summary(taken, case.pictures, latency=case.identity["what"] != "folder"),
+                # The stages were measured next to the picture, by calls of their own.
+                "stages_ms": clocks[place + 1].medians_ms() if place + 1 in clocks else None,
+            }
+        )
+    described = environment.describe(before, environment.snapshot())
+    return {
+        **report.head("quick", bundle),
+        "pictures": report.about_pictures(pictures),
+        "rounds": len(samples[0].rounds),
+        "machine": described,
+        "warnings": environment.warnings(described),
+        "not_run": list(not_run),
+        "results": results,
+        "cold_start": starts,
+    }
+
+
+def _add_cases(
+    cases: list[Case],
+    clocks: dict[int, StageClock],
+    bundle: Bundle,
+    choice: Choice,
+    pictures: Pictures,
+    batch_sizes: Sequence[int] | None,
+) -> None:
+    latency, folder = open_timed(bundle, choice, workers=1), open_timed(bundle, choice)
+    plan = folder.session.plan
+    # Long enough that the pool's start and end don't count for much.
+    portion = 8 * max(4, plan.workers * plan.batch_size)
+    for size in batch_sizes or BATCH_SIZES[choice.device]:
+        cases.append(_model_case(latency, pictures.inputs, size))
+    cases.append(
+        Case(latency.identity("picture", 1), 1, _picture_call(latency.session, pictures.files), least=4, warm_up=2)
+    )
+    clock = StageClock(latency.session, pictures.files)
+    clocks[len(cases)] = clock
+    cases.append(Case(latency.identity("stages", 1), 1, clock, least=4, warm_up=0))
+    identity = folder.identity("folder", plan.batch_size)
+    cases.append(Case(identity, portion, _folder_call(folder.session, pictures.files, portion), least=1, warm_up=1))
+
+
+def _model_case(opened: Opened, inputs: npt.NDArray[np.uint8], size: int) -> Case:
+    count = max(1, len(inputs) // size)
+    batches = [np.take(inputs, range(i * size, (i + 1) * size), axis=0, mode="wrap") for i in range(count)]
+    turns = itertools.cycle(batches)
+    single = size == 1
+    return Case(
+        opened.identity("model", size),
+        size,
+        lambda: opened.session.engine.run(next(turns)),
+        least=4 if single else 1,
+        warm_up=5 if single else 1,
+    )
+
+
+def _picture_call(session: pipeline.Session, files: Sequence[Path]) -> Callable[[], Any]:
+    turns = itertools.cycle(files)
+    return lambda: pipeline.score(session, [next(turns)])
+
+
+def _folder_call(session: pipeline.Session, files: Sequence[Path], portion: int) -> Callable[[], Any]:
+    turns = itertools.cycle(files)
+    return lambda: deque(pipeline.stream(session, itertools.islice(turns, portion)), maxlen=0)

@@ -1,0 +1,73 @@
+"""What is measured: each artifact of the bundle on each engine that is installed, loaded and timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgecxr import machine, pipeline
+from edgecxr.bundle import Artifact, Bundle
+from edgecxr.engines import ort
+from edgecxr.engines.select import Choice, choices, open_engine
+from edgecxr.errors import UnavailableError
+
+
+def measurable(bundle: Bundle, device: str, engine: str, precision: str) -> tuple[list[Choice], tuple[str, ...]]:
+    """What can be measured here, and what can't, each with the reason; raises UnavailableError where nothing can."""
+    found, not_run = choices(bundle, device=device, engine=engine, precision=precision)
+    # ONNX Runtime computes halves in software on a CPU.
+    chosen = [c for c in found if (c.engine, c.precision, c.device) != (ort.NAME, "fp16", "cpu")]
+    if not chosen:
+        why = f": {'; '.join(not_run)}" if not_run else ""
+        raise UnavailableError(
+            f"the bundle holds nothing that can be measured with precision {precision} on {device}{why}"
+        )
+    return chosen, not_run
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A loaded session, and how long reading, checking and loading the artifact took."""
+
+    session: pipeline.Session
+    load_ms: float
+
+    def identity(self, what: str, batch_size: int) -> dict[str, Any]:
+        """What tells a measured case from the others of a report, as its row begins."""
+        artifact, plan, engine = self.session.artifact, self.session.plan, self.session.engine
+        return {
+            "artifact": artifact.file,
+            "precision": engine.precision,
+            "engine": engine.name,
+            "provider": engine.provider,
+            "device": engine.device,
+            "what": what,
+            "workers": plan.workers,
+            "threads": plan.threads,
+            "batch_size": batch_size,
+            "load_ms": self.load_ms,
+            "megabytes": artifact.bytes / 1e6,
+            "accuracy": accuracy(self.session.bundle, artifact),
+        }
+
+
+def open_timed(bundle: Bundle, choice: Choice, workers: int | None = None) -> Opened:
+    """Load a choice with the plan that `infer` would make, or with `workers`."""
+    plan = pipeline.make_plan(choice.device, machine.cpus(), workers=workers, shared_pool=choice.engine == ort.NAME)
+    begin = time.perf_counter()
+    engine = open_engine(bundle, choice, plan.threads, plan.workers)
+    load_ms = 1e3 * (time.perf_counter() - begin)
+    return Opened(pipeline.Session(bundle, choice.artifact, engine, plan), load_ms)
+
+
+def accuracy(bundle: Bundle, artifact: Artifact) -> dict[str, Any] | None:
+    """What the bundle says of the artifact's accuracy when it was exported: value, split and pictures; None without.
+
+    It was measured on one engine, where the artifact was made; other engines round elsewhere.
+    """
+    parity = artifact.details.get("parity")
+    if not isinstance(parity, Mapping) or type(parity.get("accuracy")) not in (int, float):
+        return None
+    return {"value": float(parity["accuracy"]), "split": parity.get("split"), "pictures": parity.get("pictures")}

@@ -1,0 +1,219 @@
+"""`edgecxr bench` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgecxr import cli_lab, outputs
+from edgecxr.cli_common import (
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+    consoles,
+    print_json,
+)
+from edgecxr.errors import UsageError
+from edgecxr.signals import StopOnSignal
+
+if TYPE_CHECKING:
+    from edgecxr.bundle import Bundle
+
+SUFFIXES = (".json", ".csv", ".html")
+Advance = Callable[[str, int, int], Any]
+
+
+def bench(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH…]", help="Pictures to measure on (default: the golden inputs)."),
+    ] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    batch_size: Annotated[
+        list[int] | None,
+        typer.Option("-b", "--batch-size", min=1, max=4096, help="Batch sizes, model only; may be repeated."),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=1, max=86_400, help="About how long to measure (default: 40; with --mlperf: 600)."),
+    ] = None,
+    mlperf: Annotated[
+        Literal["single", "multi", "offline"] | None,
+        typer.Option(help="One artifact by MLPerf Inference's rules, driven by LoadGen (extra: loadgen)."),
+    ] = None,
+    sustained: Annotated[
+        float | None,
+        typer.Option(metavar="MINUTES", min=0.05, max=1440, help="Throughput over time, for devices that heat up."),
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="REPORT.json", help="Say what changed since an earlier report, beyond the spread."),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Write the report: .json, .csv in timm's columns, or .html for a page with plots; may be repeated.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a bundle on this machine: latency, throughput, stages, cold start and memory; quick, with the spread.
+
+    Exit codes: 0 measured, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable.
+    """
+    from edgecxr.bench import golden_files, report, sample_files
+    from edgecxr.bundle import load
+
+    targets = output or []
+    _check(targets, overwrite=overwrite, mlperf=mlperf, sustained=sustained, compare=compare, batch_size=batch_size)
+    if sustained is not None and seconds is not None:
+        raise UsageError("--sustained has its own duration, in minutes; leave --seconds out")
+    # What can't be done should be noticed before the measurement: an unreadable report, a page without its extra.
+    earlier = report.read(compare) if compare is not None else None
+    page: Any = cli_lab.load_lab("edgecxr.pages.bench", "eval") if _wants(targets, ".html") else None
+    opened = load(model)
+    choice = {"device": device, "engine": engine, "precision": precision}
+    stopped = StopOnSignal()
+    bar = _Bar()
+    with TemporaryDirectory() as scratch, bar:
+        files = sample_files(paths) if paths else golden_files(opened, Path(scratch))
+        if mlperf is not None:
+            found = _mlperf(opened, files, mlperf, seconds, choice, bar.advance)
+        elif sustained is not None:
+            with stopped:
+                found = _sustained(opened, files, sustained, choice, stopped, bar.advance)
+        else:
+            found = _quick(opened, files, seconds, batch_size, choice, bar.advance)
+    found["golden_inputs"] = not paths  # and not pictures of the user's own
+    if earlier is not None:
+        from edgecxr.bench.compare import compare as compare_reports
+
+        found["comparison"] = compare_reports(earlier, found)
+    for path in targets:
+        _write(path, found, page)
+    _show(found, as_json=as_json)
+    if stopped.signal is not None:
+        raise typer.Exit(128 + stopped.signal)
+
+
+def _check(targets: list[Path], *, overwrite: bool, **asked: Any) -> None:
+    for path in targets:
+        outputs.check_output(path, SUFFIXES, overwrite=overwrite)
+    if len({path.resolve() for path in targets}) < len(targets):
+        raise UsageError("each output needs a name of its own")
+    if asked["mlperf"] is not None and asked["sustained"] is not None:
+        raise UsageError("--mlperf and --sustained are two measurements; give one of them")
+    if asked["mlperf"] is None and asked["sustained"] is None:
+        return
+    which = "--mlperf" if asked["mlperf"] is not None else "--sustained"
+    if asked["compare"] is not None:
+        raise UsageError(f"--compare is for the default measurement; leave {which} out")
+    if asked["batch_size"]:
+        raise UsageError(f"-b is for the default measurement; leave it or {which} out")
+    if _wants(targets, ".csv"):
+        raise UsageError(f"timm's columns are for the default measurement; with {which} write .json or .html")
+
+
+def _wants(targets: list[Path], suffix: str) -> bool:
+    return any(path.suffix.lower() == suffix for path in targets)
+
+
+def _quick(
+    bundle: "Bundle",
+    files: tuple[Path, ...],
+    seconds: float | None,
+    batch_sizes: list[int] | None,
+    choice: Mapping[str, str],
+    advance: Advance,
+) -> dict[str, Any]:
+    from edgecxr.bench import quick
+
+    sizes = sorted(set(batch_sizes)) if batch_sizes else None
+    return quick.bench(bundle, files, batch_sizes=sizes, seconds=seconds or quick.SECONDS, advance=advance, **choice)
+
+
+def _mlperf(
+    bundle: "Bundle",
+    files: tuple[Path, ...],
+    scenario: str,
+    seconds: float | None,
+    choice: Mapping[str, str],
+    advance: Advance,
+) -> dict[str, Any]:
+    from edgecxr.bench import mlperf
+
+    mlperf.load_loadgen()
+    session = mlperf.session_for(bundle, scenario, **choice)
+    return mlperf.mlperf(session, files, scenario, seconds=seconds or mlperf.SECONDS, advance=advance)
+
+
+def _sustained(
+    bundle: "Bundle",
+    files: tuple[Path, ...],
+    minutes: float,
+    choice: Mapping[str, str],
+    stopped: StopOnSignal,
+    advance: Advance,
+) -> dict[str, Any]:
+    from edgecxr import pipeline
+    from edgecxr.bench.sustained import sustained
+
+    session = pipeline.open_session(
+        bundle, device=choice["device"], engine=choice["engine"], precision=choice["precision"]
+    )
+    return sustained(session, files, minutes, stop=lambda: stopped.signal is not None, advance=advance)
+
+
+def _write(path: Path, report: dict[str, Any], page: Any) -> None:
+    from edgecxr.bench import timm
+
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        outputs.write_report(path, report)
+        return
+    text = timm.table(report) if suffix == ".csv" else page.page(report)
+    try:
+        path.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise UsageError(f"the report can't be written ({error.strerror}): {path}") from None
+
+
+def _show(report: dict[str, Any], *, as_json: bool) -> None:
+    from edgecxr import terminal_bench
+
+    if as_json:
+        print_json(report)
+        return
+    out, err = consoles()
+    for part in terminal_bench.shown(report):
+        out.print(part)
+    for sentence in terminal_bench.remarks(report):
+        err.print(sentence, markup=False)
+
+
+class _Bar:
+    """The progress bar of a measurement, which says what is being done."""
+
+    def __enter__(self) -> "_Bar":
+        from edgecxr import terminal
+
+        self._bar = terminal.progress(consoles()[1], "{task.description}")
+        self._task = self._bar.add_task("loading", total=None)
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def advance(self, what: str, done: int, total: int) -> None:
+        self._bar.update(self._task, description=what, completed=done, total=total)

@@ -1,0 +1,175 @@
+"""`edgecxr bench` as it is called: reports, outputs, refusals, each one sentence."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+ONE = ("--engine", "onnxruntime", "--precision", "int8")  # one case of each kind: a fresh process takes a second
+
+
+def one_sentence(done: subprocess.CompletedProcess[str], code: int) -> str:
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("edgecxr: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a report as JSON and CSV, of pictures some of which can't be scored."""
+    from PIL import Image
+
+    from common import noisy
+
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "in").mkdir()
+    for i in range(3):
+        Image.fromarray(noisy((96, 80), i)).save(folder / "in" / f"{i}.png")
+        (folder / "in" / f"{i}.txt").write_text("no picture")
+    command = [sys.executable, "-m", "edgecxr", "bench", folder / "in", "-m", tiny_bundle, "--seconds", 1, *ONE]
+    outputs = ["-o", folder / "b.json", "-o", folder / "b.csv"]
+    done = subprocess.run(
+        list(map(str, [*command, *outputs])), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "where a picture's time goes" in done.stdout
+    assert "3 files would be rejected" in done.stderr
+    return folder
+
+
+def test_a_report_says_what_was_measured_and_where(measured: Path) -> None:
+    report = json.loads((measured / "b.json").read_text())
+    assert (report["schema"], report["kind"], report["golden_inputs"]) == (2, "quick", False)
+    assert (report["pictures"]["count"], report["pictures"]["left_out"]) == (3, 3)
+    assert report["pictures"]["median_megapixels"] == pytest.approx(96 * 80 / 1e6)
+    assert {(r["what"], r["batch_size"]) for r in report["results"]} == {
+        ("model", 1), ("model", 2), ("model", 4), ("model", 8), ("picture", 1), ("folder", 1),
+    }  # fmt: skip
+    for row in report["results"]:
+        given = [row[p] for p in ("p50_ms", "p90_ms", "p99_ms") if row[p] is not None]
+        assert given == sorted(given)
+        assert (row["p99_ms"] is None) == (row["what"] == "folder" or row["samples"] < 100)
+        assert 0 < row["throughput_low"] <= row["throughput"] <= row["throughput_high"]
+        assert len(row["rounds"]["throughput"]) == report["rounds"] >= 3
+        assert (row["stages_ms"] is not None) == (row["what"] == "picture")
+    machine = report["machine"]
+    assert machine["cpu"]
+    assert machine["meanwhile"]["seconds"] > 0
+    assert len(machine["affinity"]) >= 1
+
+
+def test_a_fresh_process_is_timed_and_weighed(measured: Path) -> None:
+    (start,) = json.loads((measured / "b.json").read_text())["cold_start"]
+    assert start["engine"] == "onnxruntime"
+    assert 0 < start["seconds_low"] <= start["seconds"] <= start["seconds_high"]
+    # An interpreter with numpy, Pillow and onnxruntime takes tens of MB, and the tiny network nothing.
+    assert 30 < start["peak_megabytes"] < 500
+
+
+def test_csv_has_the_columns_of_timm(measured: Path) -> None:
+    rows = list(csv.DictReader((measured / "b.csv").open(newline="")))
+    report = json.loads((measured / "b.json").read_text())
+    assert list(rows[0])[:5] == [
+        "model", "infer_samples_per_sec", "infer_step_time", "infer_batch_size", "infer_img_size",
+    ]  # fmt: skip
+    assert len(rows) == len(report["results"])
+    for row, result in zip(rows, report["results"], strict=True):
+        assert row["infer_img_size"] == "64"
+        assert float(row["infer_samples_per_sec"]) == pytest.approx(result["throughput"], abs=0.01)
+        # timm: milliseconds a batch
+        step = 1e3 * int(row["infer_batch_size"]) / result["throughput"]
+        assert float(row["infer_step_time"]) == pytest.approx(step, abs=1e-3)
+
+
+def test_a_report_is_compared_with_an_earlier_one(
+    edgecxr: Run, measured: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    done = edgecxr(
+        "bench", measured / "in", "-m", tiny_bundle, "--seconds", 1, "-b", 1, *ONE, "--json", "--compare",
+        measured / "b.json", timeout=300,
+    )  # fmt: skip
+    comparison = json.loads(done.stdout)["comparison"]
+    cases = {(row["case"]["what"], row["figure"]) for row in comparison["changes"]}
+    assert cases == {
+        ("model", "p50_ms"), ("picture", "p50_ms"), ("folder", "pictures/s"), ("cold start", "first record, s"),
+    }  # fmt: skip
+    assert len(comparison["only_before"]) == 3  # batches of 2, 4 and 8
+    assert (comparison["machine_differs"], comparison["bundle_differs"]) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "can't be read"),
+        ("{", "isn't valid JSON"),
+        ("[" * 100_000, "isn't valid JSON"),
+        ("[]", "expected a report that edgecxr bench wrote"),
+        ('{"schema": 1}', "expected a report that edgecxr bench wrote"),
+        ('{"schema": 1, "kind": "quick"}', "the report's schema is 1"),
+        ('{"schema": 3, "kind": "quick"}', "the report's schema is 3"),
+    ],
+)
+def test_a_report_that_cant_be_compared_is_one_sentence_before_anything_is_measured(
+    edgecxr: Run, tiny_bundle: Path, tmp_path: Path, content: str | None, says: str
+) -> None:
+    earlier = tmp_path / "earlier.json"
+    if content is not None:
+        earlier.write_text(content)
+    target = tmp_path / "new.json"
+    done = edgecxr("bench", "-m", tiny_bundle, "--compare", earlier, "-o", target)
+    assert says in one_sentence(done, 2)
+    assert not target.exists()
+
+
+def test_bad_calls_are_one_sentence(edgecxr: Run, tiny_bundle: Path, measured: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.png").write_text("no picture")
+    kept = tmp_path / "kept.json"
+    kept.write_text("mine")
+    calls: list[tuple[list[object], str]] = [
+        ([tmp_path / "absent"], "no such file or folder"),
+        ([tmp_path / "empty"], "no files to score"),
+        ([tmp_path / "texts"], "can be scored, there is nothing to measure"),
+        (["-o", kept], "the output exists"),
+        (["-o", tmp_path / "b.txt"], "ends in .json, .csv, .html"),
+        (["-o", tmp_path / "absent" / "b.json"], "no such folder"),
+        (["--mlperf", "single", "--sustained", 1], "give one of them"),
+        (["--sustained", 1, "--seconds", 5], "leave --seconds out"),
+        (["--sustained", 1, "-o", tmp_path / "b.csv"], "timm's columns are for the default measurement"),
+        (["--mlperf", "multi", "--compare", measured / "b.json"], "--compare is for the default measurement"),
+    ]
+    for arguments, says in calls:
+        assert says in one_sentence(edgecxr("bench", *arguments, "-m", tiny_bundle), 2), arguments
+    assert kept.read_text() == "mine"
+
+
+def without(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line where a module can't be imported."""
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from edgecxr.cli import main\n"
+        f"sys.argv = {['edgecxr', *map(str, arguments)]!r}\n"
+        "main()\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("module", ["jinja2", "matplotlib"])
+def test_a_page_without_its_extra_is_one_sentence(tiny_bundle: Path, tmp_path: Path, module: str) -> None:
+    done = without(module, "bench", "-m", tiny_bundle, "-o", tmp_path / "b.html")
+    assert "pip install 'edgecxr[cpu,eval]'" in one_sentence(done, 4)
+
+
+def test_mlperf_without_its_extra_is_one_sentence(tiny_bundle: Path) -> None:
+    done = without("mlperf_loadgen", "bench", "-m", tiny_bundle, "--mlperf", "single")
+    assert "pip install 'edgecxr[loadgen]'" in one_sentence(done, 4)
