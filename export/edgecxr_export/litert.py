@@ -1,13 +1,13 @@
 """The deploy model as TFLite files: float32, and int8 throughout but for the head.
 
     from edgecxr_export import litert
-    fp32 = litert.convert(deploy_model(reference, recipe), metadata)             # bytes of model.fp32.tflite
-    int8 = litert.quantize(deploy_model(reference, recipe, "float32"),           # the other signature!
-                           quantize.calibration_inputs(pictures, rows), metadata)
+    model = deploy_model(reference, recipe, "float32")        # not the signature that ONNX takes
+    fp32 = litert.convert(model, metadata)                    # bytes of model.fp32.tflite
+    int8 = litert.quantize(model, quantize.calibration_inputs(pictures, rows), metadata)
 
-    calibrated = litert.calibrate(deploy_model(reference, recipe, "float32"), calibration)   # the slow part
-    litert.serialise_int8(calibrated, keep_float=[7, 30], metadata=metadata)     # some convolutions left in float32
-    calibrated.convolutions                                                      # the places that may stand there
+    calibrated = litert.calibrate(model, calibration)         # the slow part of `quantize`
+    calibrated.convolutions                                   # places that may stand in the next call's keep_float
+    litert.serialise_int8(calibrated, keep_float=[7, 30], metadata=metadata)
 
 `metadata` are the key-value pairs (values JSON) that the ONNX files carry too. Both files take the grey picture as it
 is, uint8 with scale 1 and zero point 0, and give float32 `logits` and `evidence`, for any batch size (an interpreter's
@@ -33,7 +33,6 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.lite.python import convert as tflite_convert
 from tensorflow.lite.python import schema_py_generated as schema
-from tensorflow.lite.python.util import modify_model_io_type
 
 from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.errors import GateError, UsageError
@@ -59,17 +58,14 @@ class Calibrated:
 
 
 def convert(model: Any, metadata: Mapping[str, str] | None = None) -> bytes:
-    """The deploy model with a uint8 input (Keras) as a TFLite file in float32.
+    """The deploy model with a float32 input (Keras) as a TFLite file in float32.
 
     Raises UsageError for a model of another input, GateError where the file isn't what this module promises.
     """
-    _check_input(model, "uint8")
+    _check_input(model)
     with _saved(model) as folder, _quiet():
         data = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-    graph = tflite_graph.canonical(tflite_graph.parse(data))
-    # The picture's numbers are grey levels: the same description as in an int8 file, which a cast doesn't look at.
-    tensor = graph.subgraphs[0].tensors[graph.subgraphs[0].inputs[0]]
-    tensor.quantization = schema.QuantizationParametersT(scale=[1.0], zeroPoint=[0])
+    graph = tflite_graph.canonical(tflite_graph.take_uint8(tflite_graph.parse(data)))
     data = tflite_graph.serialise(graph, metadata or {})
     check(data, "fp32")
     return data
@@ -85,7 +81,7 @@ def calibrate(model: Any, calibration: npt.NDArray[np.uint8]) -> Calibrated:
 
     A black and a white picture must be among them (see `quantize.calibration_inputs`).
     """
-    _check_input(model, "float32")
+    _check_input(model)
     if calibration.dtype != np.uint8 or calibration.shape[1:] != tuple(model.input.shape[1:]):
         raise UsageError(
             f"calibration pictures must be uint8 (N, {', '.join(map(str, model.input.shape[1:]))}), got "
@@ -134,9 +130,7 @@ def serialise_int8(
     left = [*calibrated.head, *(calibrated.convolutions[place] for place in sorted(keep_float))]
     with _quiet():
         data = tflite_convert.mlir_quantize(calibrated.model, fully_quantize=False, denylisted_nodes=left)
-        # The picture, which the quantizer expects as float32 0..255 and brings to int8 itself, is taken as uint8.
-        data = modify_model_io_type(data, tf.uint8, tf.float32)
-    graph = tflite_graph.canonical(tflite_graph.parse(data))
+    graph = tflite_graph.canonical(tflite_graph.take_uint8(tflite_graph.parse(data)))
     data = tflite_graph.serialise(graph, metadata or {})
     check(data, "int8")
     engine = LiteRtEngine(data, "cpu", "int8", cpus())
@@ -155,11 +149,7 @@ def check(data: bytes, precision: str) -> Census:
     if found.not_built_in:
         raise GateError(f"a TFLite file must hold built-in operators only, got {', '.join(found.not_built_in)}")
     image = graph.tensors[graph.inputs[0]]
-    scale, zero_point = (
-        (list(image.quantization.scale), list(image.quantization.zeroPoint))
-        if image.quantization is not None and image.quantization.scale is not None
-        else ([], [])
-    )
+    scale, zero_point = tflite_graph.quantization(image)
     if len(graph.inputs) != 1 or (image.type, scale, zero_point) != (schema.TensorType.UINT8, [1.0], [0]):
         raise GateError(
             "the TFLite file's input must be the picture itself (uint8, scale 1, zero point 0), got type "
@@ -182,9 +172,9 @@ def check(data: bytes, precision: str) -> Census:
     return found
 
 
-def _check_input(model: Any, dtype: str) -> None:
-    if model.input.dtype != dtype:
-        raise UsageError(f"the deploy model's input must be {dtype} here, got {model.input.dtype}")
+def _check_input(model: Any) -> None:
+    if model.input.dtype != "float32":
+        raise UsageError(f"the deploy model's input must be float32 for TFLite, got {model.input.dtype}")
 
 
 @contextmanager

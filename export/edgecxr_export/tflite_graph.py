@@ -59,6 +59,14 @@ def constant(model: Any, tensor: Any) -> npt.NDArray[np.uint8] | None:
     return None if data is None or len(data) == 0 else data
 
 
+def quantization(tensor: Any) -> tuple[list[float], list[int]]:
+    """(scales, zero points) of a tensor; empty where it isn't quantized."""
+    found = tensor.quantization
+    if found is None or found.scale is None:
+        return [], []
+    return [float(scale) for scale in found.scale], [int(point) for point in found.zeroPoint]
+
+
 def head(model: Any) -> list[int]:
     """Places of the operators behind the last rectifier: the linear head, and the step from int8 to it."""
     operators = model.subgraphs[0].operators
@@ -177,6 +185,56 @@ def canonical(model: Any) -> Any:
         if _text(entry.name) == RUNTIME_VERSION:
             _add_metadata(new, RUNTIME_VERSION, bytes(model.buffers[entry.buffer].data))
     return new
+
+
+def take_uint8(model: Any) -> Any:
+    """Make the input of a model the uint8 picture itself, with scale 1 and zero point 0.
+
+    The converter's float32 input (grey levels 0..255) either goes through one QUANTIZE, which then goes from uint8 to
+    int8 and adds the two zero points' difference, or is cast. Raises GateError where QUANTIZE has another scale.
+    """
+    graph = model.subgraphs[0]
+    image = graph.tensors[graph.inputs[0]]
+    readers = [operator for operator in graph.operators if graph.inputs[0] in operator.inputs]
+    kinds = [kind(model, operator) for operator in readers]
+    if kinds == ["QUANTIZE"]:
+        found = quantization(graph.tensors[readers[0].outputs[0]])
+        if found != ([1.0], [-128]):  # int8's -128 is grey level 0
+            raise GateError(
+                "the picture's own grey levels must be the quantized input (scale 1, zero point -128 in int8), got "
+                f"scale {found[0]}, zero point {found[1]}"
+            )
+    else:
+        _cast_input(model)
+    image.type = schema.TensorType.UINT8
+    image.quantization = schema.QuantizationParametersT(scale=[1.0], zeroPoint=[0])
+    return model
+
+
+def _cast_input(model: Any) -> None:
+    """Put a CAST between a model's input and whatever reads it."""
+    graph = model.subgraphs[0]
+    image = graph.tensors[graph.inputs[0]]
+    grey = schema.TensorT(
+        shape=image.shape, shapeSignature=image.shapeSignature, type=image.type, name="cast.out0", buffer=0
+    )
+    for operator in graph.operators:
+        operator.inputs = [len(graph.tensors) if index == graph.inputs[0] else index for index in operator.inputs]
+    graph.tensors.append(grey)
+    cast = schema.BuiltinOperator.CAST
+    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=cast, builtinCode=cast, version=1))
+    graph.operators.insert(
+        0,
+        schema.OperatorT(
+            opcodeIndex=len(model.operatorCodes) - 1,
+            inputs=[graph.inputs[0]],
+            outputs=[len(graph.tensors) - 1],
+            builtinOptionsType=schema.BuiltinOptions.CastOptions,
+            builtinOptions=schema.CastOptionsT(
+                inDataType=schema.TensorType.UINT8, outDataType=schema.TensorType.FLOAT32
+            ),
+        ),
+    )
 
 
 def serialise(model: Any, metadata: Mapping[str, str]) -> bytes:
