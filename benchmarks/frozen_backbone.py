@@ -2,9 +2,10 @@
 
     python benchmarks/frozen_backbone.py DATA --backbone-weights FILE -o results.json [--where seed=1]
 
-Time, at the recipe's own size, both ways in turn: two epochs of plain `fit`, of which the second (without what is compiled
-once) counts thirty times, against all thirty epochs on features, computing and compiling included. Accuracy: the mean over the last ten
-epochs on dev, plain against features, for each seed; the difference with its 95 % interval (Student's t over seeds).
+Time, at the recipe's own size, both ways in turn: two epochs of plain `fit`, of which the second (without what is
+compiled once) counts thirty times, against all thirty epochs on features, computing and compiling included. Accuracy:
+the mean over the last ten epochs on dev, plain against features, for each seed; the difference with its 95 % interval
+(Student's t over seeds).
 """
 
 from __future__ import annotations
