@@ -64,7 +64,9 @@ class Output:
 
     def __init__(self, place: Place, journal: Journal, labels: Sequence[str], rest: resume.Rest | None = None) -> None:
         self._place, self._journal, self._labels = place, journal, tuple(labels)
-        self._positions = array("q", rest.positions if rest else ())  # of each line's input
+        self._positions = array("q")  # of each line's input; of a file that is none any more, of the line before it
+        for position in rest.positions if rest else ():
+            self._positions.append(position if position >= 0 or not self._positions else self._positions[-1])
         self._superseded = rest.superseded if rest else frozenset()
 
     def __enter__(self) -> Self:
@@ -115,7 +117,7 @@ class Output:
         return ascending and not self._superseded
 
     def _lines(self) -> Iterator[bytes]:
-        """The journal's lines in the order of their inputs; first those of files that are no inputs of this run."""
+        """The journal's lines in the order of their inputs."""
         if self._in_order():
             yield from whole_lines(self._journal.path, resume.MAX_LINE)
             return
@@ -132,7 +134,7 @@ class Output:
 
 def begin(place: Place, labels: Sequence[str], *, overwrite: bool) -> Output:
     """An output with no record yet."""
-    if place.is_csv or place.target.exists():
+    if place.is_csv or place.target.exists() or place.part.exists():
         # "new" and not a look beforehand: between the two, another run may have made it.
         return Output(place, Journal(place.part, "anew" if overwrite else "new"), labels)
     return Output(place, Journal(place.target, "new"), labels)
