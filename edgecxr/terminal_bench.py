@@ -20,9 +20,9 @@ def shown(report: Report) -> Iterator[Table | Text]:
     elif report["kind"] == "sustained":
         yield from _sustained(report)
     else:
-        yield _results(report)
-        yield _stages(report)
-        yield _starts(report)
+        yield from _results(report)
+        yield from _stages(report)
+        yield from _starts(report)
     if "comparison" in report:
         yield from _comparison(report["comparison"])
 
@@ -43,8 +43,8 @@ def _title(report: Report, what: str) -> str:
     return f"{found['cpu']}, {found['cpus_usable']} CPUs · {what}"
 
 
-def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+def _table(left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in left:
         table.add_column(column)
     for column in right:
@@ -52,9 +52,9 @@ def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
     return table
 
 
-def _results(report: Report) -> Table:
+def _results(report: Report) -> Iterator[Table | Text]:
+    yield Text(_title(report, f"quick, {report['rounds']} rounds, cases in turn"), style="italic")
     table = _table(
-        _title(report, f"quick, {report['rounds']} rounds, cases in turn"),
         ("artifact", "engine", "what"),
         ("batch", "workers x threads", "calls", "p50 ms", "", "p90 ms", "", "p99 ms", "pictures/s", ""),
     )
@@ -74,23 +74,24 @@ def _results(report: Report) -> Table:
             _number(row["throughput"]),
             _range([row["throughput_low"], row["throughput_high"]]),
         )
-    return table
+    yield table
 
 
-def _stages(report: Report) -> Table:
+def _stages(report: Report) -> Iterator[Table | Text]:
     pictures = report["pictures"]
     size = f"{pictures['count']} pictures, median {pictures['median_megapixels']:.1f} megapixels"
-    table = _table(f"\nwhere a picture's time goes, median ms ({size})", ("artifact", "engine"), STAGES)
+    yield Text(f"\nwhere a picture's time goes, median ms ({size})", style="italic")
+    table = _table(("artifact", "engine"), STAGES)
     for row in report["results"]:
         if row["stages_ms"]:
             cells = [f"{row['stages_ms'][stage]:.2f}" for stage in STAGES]
             table.add_row(row["precision"], f"{row['engine']} {row['device']}", *cells)
-    return table
+    yield table
 
 
-def _starts(report: Report) -> Table:
+def _starts(report: Report) -> Iterator[Table | Text]:
+    yield Text("\na process of its own: start to first record, memory at most", style="italic")
     table = _table(
-        "\na process of its own: start to first record, memory at most",
         ("artifact", "engine"),
         ("seconds", "", "starts", "peak MB", "artifact MB"),
     )
@@ -105,13 +106,14 @@ def _starts(report: Report) -> Table:
             _number(row["peak_megabytes"]),
             f"{sizes[row['artifact']]:.1f}",
         )
-    return table
+    yield table
 
 
 def _mlperf(report: Report) -> Iterator[Table | Text]:
     from edgecxr.bench.mlperf import headline
 
-    table = _table(_title(report, f"LoadGen {report['loadgen']}, unverified, no MLPerf result"), ("", ""), ())
+    yield Text(_title(report, f"LoadGen {report['loadgen']}, unverified, no MLPerf result"), style="italic")
+    table = _table(("", ""), ())
     table.show_header = False
     table.add_row("scenario", report["scenario"])
     table.add_row("runs on", f"{report['precision']}, {report['engine']} {report['provider']}, {report['device']}")
@@ -131,7 +133,7 @@ def _mlperf(report: Report) -> Iterator[Table | Text]:
 def _sustained(report: Report) -> Iterator[Table | Text]:
     yield Text(_title(report, f"{report['precision']} on {report['engine']}, {report['minutes']:g} minutes"))
     rows = report["windows"]
-    table = _table("", (), ("s", "pictures/s", "MHz", "°C", "throttled"))
+    table = _table((), ("s", "pictures/s", "MHz", "°C", "throttled"))
     for row in rows[:: max(1, len(rows) // 20)]:
         table.add_row(
             f"{row['seconds']:.0f}",
@@ -149,8 +151,8 @@ def _sustained(report: Report) -> Iterator[Table | Text]:
 
 
 def _comparison(comparison: Mapping[str, Any]) -> Iterator[Table | Text]:
+    yield Text(f"\nagainst the earlier report ({comparison['rule']})", style="italic")
     table = _table(
-        f"\nagainst the earlier report ({comparison['rule']})",
         ("artifact", "engine", "what", "figure"),
         ("batch", "before", "now", "ratio", "by chance", ""),
     )

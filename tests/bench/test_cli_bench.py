@@ -76,7 +76,7 @@ def test_a_fresh_process_is_timed_and_weighed(measured: Path) -> None:
 
 
 def test_csv_has_the_columns_of_timm(measured: Path) -> None:
-    rows = list(csv.DictReader((measured / "b.csv").open(newline="")))
+    rows = list(csv.DictReader((measured / "b.csv").read_text().splitlines()))
     report = json.loads((measured / "b.json").read_text())
     assert list(rows[0])[:5] == [
         "model", "infer_samples_per_sec", "infer_step_time", "infer_batch_size", "infer_img_size",

@@ -1,0 +1,296 @@
+"""edgecxr and its peers on the same files on this machine, a process each, in turn; writes the table of the README.
+
+    python benchmarks/peers.py PICTURES [-m BUNDLE] [--run RUN] [--rounds 10] [-o benchmarks/results/peers] [--add]
+
+Every process loads its model and warms up; then they take turns, one at a time, for ROUNDS rounds over all files, every
+other round in the reverse order. The rate of a round is files by seconds, start-up excluded. A ratio is taken within
+each round, so that a machine that gets slower counts for both; given is the median over the rounds with the sign test's
+interval (the tightest pair of order statistics that holds at least 95 %, or the range where there are too few rounds).
+Keras takes a fifth of the files a round, another fifth each time: it is that slow.
+
+The bundle needs int8 as ONNX. Where it holds no fp32 ONNX file, one is made from RUN, or from the same architecture
+with fresh weights: speed doesn't depend on them, and answers aren't compared. `--add` adds rounds to an earlier result
+of the same machine, bundle and pictures. Targets are reported and not asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from edgecxr import images, machine
+from edgecxr.bench import environment
+from edgecxr.bundle import Bundle, load
+
+SCHEMA = 1
+HERE = Path(__file__).parent
+WORKER = HERE / "peer_worker.py"
+WARM_UP = 8  # files that each process runs before the first round
+KERAS_PARTS = 5
+FP32, INT8 = "onnxruntime fp32, plain loop", "onnxruntime int8, plain loop"  # what the ratios are taken to
+TARGETS = {"plain_fp32": 2.8, "plain_int8": 1.3, "bound": 0.90}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("-m", "--model", type=Path)
+    parser.add_argument("--run", type=Path, help="a RUN of edgecxr train, for Keras and fp32")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "peers", help="without its ending")
+    parser.add_argument("--add", action="store_true", help="add rounds to the result that is there")
+    parser.add_argument("--fp32", type=Path, help="where the fp32 file is, or is kept once it was made")
+    arguments = parser.parse_args()
+    bundle = load(arguments.model)
+    files = [path for path in images.find([arguments.pictures]).paths if is_picture(path)]
+    target = arguments.output.with_suffix(".json")
+    earlier = json.loads(target.read_text()) if arguments.add else None
+    before = environment.snapshot()
+    with tempfile.TemporaryDirectory() as scratch:
+        peers, skipped = line_up(bundle, arguments.run, arguments.fp32 or Path(scratch) / "fp32.onnx")
+        rounds, failed = take_turns(peers, files, arguments.rounds, Path(scratch))
+    described = environment.describe(before, environment.snapshot())
+    report = summarise(bundle, files, peers, rounds, {**skipped, **failed}, described, earlier)
+    target.write_text(json.dumps(report, indent=1) + "\n")
+    target.with_suffix(".md").write_text(table(report))
+    print(table(report))
+
+
+def is_picture(path: Path) -> bool:
+    return path.suffix.lower() in (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+
+
+def line_up(bundle: Bundle, run: Path | None, fp32: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """(name -> what the process is told, name -> why it is left out), in the order of the table."""
+    size, threads = bundle.preprocessing.height, machine.cpus()
+    common = {"size": size, "threads": threads, "run": str(run) if run else None, "warm_up": WARM_UP}
+    onnx, tflite = (
+        {a.precision: str(bundle.path / a.file) for a in bundle.artifacts if a.format == kind}
+        for kind in ("onnx", "tflite")
+    )
+    if "int8" not in onnx:
+        raise SystemExit("the bundle holds no int8 ONNX file")
+    skipped: dict[str, str] = {}
+    if "fp32" not in onnx and not fp32.exists():
+        say("making the fp32 file")
+        done = subprocess.run(
+            [sys.executable, WORKER, json.dumps({**common, "kind": "build-fp32", "model": str(fp32)})],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            skipped[FP32] = f"the fp32 file can't be made: {last_line(done.stderr)}"
+    if "fp32" not in onnx and fp32.exists():
+        onnx["fp32"] = str(fp32)
+    peers: dict[str, dict[str, Any]] = {"Keras predict": {**common, "kind": "keras"}}
+    for precision in ("fp32", "int8"):
+        if precision not in onnx:
+            continue
+        model = {**common, "model": onnx[precision]}
+        peers[f"onnxruntime {precision}, plain loop"] = {**model, "kind": "ort"}
+        peers[f"openvino {precision}, plain loop"] = {**model, "kind": "openvino", "hint": "LATENCY"}
+        peers[f"openvino {precision}, AsyncInferQueue"] = {**model, "kind": "openvino", "hint": "THROUGHPUT"}
+    for precision in ("fp32", "int8"):
+        name = f"litert {precision}, plain loop"
+        if precision in tflite:
+            peers[name] = {**common, "kind": "litert", "model": tflite[precision]}
+        else:
+            skipped[name] = f"the bundle holds no {precision} TFLite file"
+    # Of edgecxr what its engines make of the bundle's own int8 files.
+    engines = ["onnxruntime", "openvino", *(["litert"] if "int8" in tflite else [])]
+    for kind, prefix in (("edgecxr", "edgecxr"), ("bound", "bound of edgecxr")):
+        for engine in engines:
+            told = {**common, "kind": kind, "bundle": str(bundle.path), "engine": engine, "precision": "int8"}
+            peers[f"{prefix} int8, {engine}"] = told
+    return peers, skipped
+
+
+class Process:
+    """A peer that is loaded and waits for its turn."""
+
+    def __init__(self, peer: dict[str, Any], files: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, WORKER, json.dumps(peer), files],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.answer()
+
+    def answer(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            _, complaint = self._process.communicate()
+            raise RuntimeError(last_line(complaint))
+        answer: dict[str, float] = json.loads(line)
+        return answer
+
+    def run(self, places: Sequence[int]) -> dict[str, float]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(list(places)) + "\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+    def end(self) -> None:
+        self._process.communicate()
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1][:200]
+
+
+def take_turns(
+    peers: dict[str, dict[str, Any]], files: Sequence[Path], count: int, scratch: Path
+) -> tuple[dict[str, list[dict[str, float]]], dict[str, str]]:
+    """(name -> a row a round, name -> why it failed)"""
+    listed = scratch / "files.json"
+    listed.write_text(json.dumps([str(path.resolve()) for path in files]))
+    running: dict[str, Process] = {}
+    failed: dict[str, str] = {}
+    for name, peer in peers.items():
+        say(f"loading {name}")
+        try:
+            running[name] = Process(peer, listed)
+        except RuntimeError as error:
+            failed[name] = str(error)
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in running}
+    for turn in range(count):
+        for name in list(running) if turn % 2 == 0 else list(reversed(running)):
+            slow = peers[name]["kind"] == "keras"
+            places = range(turn % KERAS_PARTS, len(files), KERAS_PARTS) if slow else range(len(files))
+            row = running[name].run(places)
+            rounds[name].append({**row, "pictures": len(places)})
+            say(f"round {turn + 1} of {count}: {name}: {len(places) / row['seconds']:.1f}/s")
+    for process in running.values():
+        process.end()
+    return rounds, failed
+
+
+def say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def summarise(
+    bundle: Bundle,
+    files: Sequence[Path],
+    peers: dict[str, dict[str, Any]],
+    rounds: dict[str, list[dict[str, float]]],
+    skipped: dict[str, str],
+    described: dict[str, Any],
+    earlier: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The report: each peer's rounds, and edgecxr's ratios to the plain loops and to its bound."""
+    same = {
+        "bundle_sha256": bundle.digest,
+        "files": len(files),
+        "bytes": sum(path.stat().st_size for path in files),
+        "cpu": described["cpu"],
+        "packages": described["packages"],
+    }
+    before: list[dict[str, Any]] = []
+    if earlier is not None:
+        if earlier["same"] != same:
+            raise SystemExit("the earlier result is of another machine, bundle or set of pictures")
+        rounds = {name: [*earlier["rounds"].get(name, []), *rows] for name, rows in rounds.items()}
+        before = earlier["machines"]
+    rates = {name: [row["pictures"] / row["seconds"] for row in rows] for name, rows in rounds.items()}
+    cpus = machine.cpus()
+    ours = {}
+    for name in [name for name in rates if peers[name]["kind"] == "edgecxr"]:
+        one = rounds.get(f"bound of {name}", [])
+        bounds = [
+            cpus * row["pictures"] / (row["read"] + row["decode"] + row["preprocess"] + row["run"]) for row in one
+        ]
+        ours[name] = {
+            "plain_fp32": ratio(rates[name], rates.get(FP32, [])),
+            "plain_int8": ratio(rates[name], rates.get(INT8, [])),
+            "bound": ratio(rates[name], bounds),
+            "bound_pictures_per_s": median(bounds) if bounds else None,
+            "one_thread_ms": {
+                stage: 1e3 * median(row[stage] / row["pictures"] for row in one)
+                for stage in ("read", "decode", "preprocess", "run", "post")
+            }
+            if one
+            else None,
+        }
+    return {
+        "schema": SCHEMA,
+        "what": "edgecxr and its peers over the same files, in turn, start-up excluded",
+        "same": same,
+        "model": f"{bundle.name} {bundle.version}",
+        "threads": cpus,
+        "rates": {
+            name: {"median": median(values), "low": min(values), "high": max(values), "rounds": values}
+            for name, values in rates.items()
+            if peers[name]["kind"] != "bound"
+        },
+        "edgecxr": ours,
+        "targets": TARGETS,
+        "skipped": skipped,
+        "rounds": rounds,
+        "machines": [*before, described],
+    }
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any] | None:
+    """The median of the rounds' own ratios, with the sign test's interval."""
+    if not theirs:
+        return None
+    values = sorted(a / b for a, b in zip(ours, theirs, strict=True))
+    low, high, coverage = sign_interval(values)
+    return {"median": median(values), "interval": [low, high], "coverage": coverage, "rounds": len(values)}
+
+
+def sign_interval(values: Sequence[float], wanted: float = 0.95) -> tuple[float, float, float]:
+    """(low, high, coverage) of the median of sorted `values`: the tightest order statistics that cover `wanted`.
+
+    Coverage of the k-th smallest to the k-th largest of n is 1 - 2 P(B < k), B binomial of n halves; distribution-free
+    (Conover, Practical Nonparametric Statistics, 3.2). Where even the range covers less, the range and what it covers.
+    """
+    n, best = len(values), 1
+    tail = [sum(math.comb(n, i) for i in range(k)) / 2**n for k in range(n // 2 + 1)]  # P(B < k)
+    for k in range(1, n // 2 + 1):
+        if 1 - 2 * tail[k] >= wanted:
+            best = k
+    return values[best - 1], values[n - best], 1 - 2 * tail[best] if n > 1 else 0.0
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown, for the README."""
+    found = report["machines"][-1]
+    count = max(len(rows) for rows in report["rounds"].values())
+    lines = [
+        f"{report['same']['files']} pictures, {count} rounds in turn, a process each, start-up excluded; "
+        f"{found['cpu']}, {found['cpus_usable']} CPUs ({', '.join(found['cpu_features'])}).",
+        "",
+        "| what | pictures/s | slowest–fastest round |",
+        "|---|---|---|",
+    ]
+    for name, row in sorted(report["rates"].items(), key=lambda item: item[1]["median"]):
+        bold = "**" if name in report["edgecxr"] else ""
+        lines.append(f"| {bold}{name}{bold} | {bold}{row['median']:.1f}{bold} | {row['low']:.1f}–{row['high']:.1f} |")
+    lines += ["", "| edgecxr, as a ratio within each round | to | ratio | interval | target |", "|---|---|---|---|---|"]
+    titles = {"plain_fp32": FP32, "plain_int8": INT8, "bound": "cores / (decode + run), one-threaded"}
+    for name, row in report["edgecxr"].items():
+        for key, title in titles.items():
+            if row[key]:
+                low, high = row[key]["interval"]
+                interval = f"{low:.2f}–{high:.2f} ({row[key]['coverage']:.1%})"
+                target = f"≥ {report['targets'][key]:.2f}"
+                lines.append(f"| {name} | {title} | {row[key]['median']:.2f} | {interval} | {target} |")
+    if report["skipped"]:
+        lines += ["", *(f"Left out: {name} ({why})." for name, why in report["skipped"].items())]
+    told = sorted({sentence for each in report["machines"] for sentence in environment.warnings(each)})
+    return "\n".join([*lines, *([""] if told else []), *(f"Note: {sentence}." for sentence in told)]) + "\n"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    main()
