@@ -23,6 +23,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ class Bundle:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("not of version 1.0")
             found, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        except (ValueError, OSError, EOFError, SyntaxError) as error:
+        except (ValueError, OSError, EOFError, SyntaxError, TokenError) as error:  # numpy parses it as Python
             raise BundleError(f"the golden inputs can't be read ({error}): {self.path}") from None
         if dtype != np.uint8 or fortran or found[1:] != shape or not 1 <= found[0] <= MAX_FILE_BYTES:
             raise BundleError(f"the golden inputs are {dtype} {found}, expected uint8 (N, *{shape}): {self.path}")
@@ -180,7 +181,11 @@ def load(path: str | os.PathLike[str] | None = None) -> Bundle:
     if not folder.is_dir():
         what = "is a file, expected a directory NAME.edgecxr or an .onnx" if folder.exists() else "doesn't exist"
         raise BundleError(f"the bundle {what}: {folder}")
-    data = _read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES)
+    return parse(_read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES), folder)
+
+
+def parse(data: bytes, folder: Path) -> Bundle:
+    """The bundle in `folder` whose manifest holds `data`; raises BundleError where it is refused."""
     try:
         manifest = _json(data)
     except (ValueError, RecursionError) as error:
