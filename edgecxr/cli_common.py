@@ -25,7 +25,9 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[Device, typer.Option(help="A device asked for by name is used or the run fails.")]
 EngineOption = Annotated[Engine, typer.Option(help="An engine asked for by name is used or the run fails.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="What is computed; bf16: the fp32 artifact on openvino; tf32: on a GPU.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="What is computed; bf16: the fp32 artifact on openvino; tf32: on a GPU.")
+]
 ThreadsOption = Annotated[
     int | None, typer.Option(help="Threads of a call; with onnxruntime, of the pool that the workers share.")
 ]

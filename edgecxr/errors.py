@@ -5,6 +5,7 @@
     │   └── DataError      2   labelled data that can't be used: an unknown label, an unreadable training picture
     ├── BundleError        3   a bundle is refused: a wrong hash, an unknown schema or preprocessing contract
     ├── UnavailableError   4   a device, an engine or an optional extra that isn't there
+    │   └── DeviceMemoryError 4  a GPU whose memory doesn't suffice for a batch
     ├── GateError          5   a quality gate failed: an artifact strays from its reference
     │   └── DivergedError  5   a fit whose loss isn't finite
     ├── StorageError      70   what has to be kept can't be written: a full disk
@@ -43,6 +44,10 @@ class UnavailableError(EdgecxrError):
     """A device, an engine or an optional extra that isn't there."""
 
     exit_code = 4
+
+
+class DeviceMemoryError(UnavailableError):
+    """A GPU whose memory doesn't suffice for a batch."""
 
 
 class GateError(EdgecxrError):

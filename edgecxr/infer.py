@@ -90,6 +90,8 @@ class Run:
             "pictures_per_second": scored / self.seconds if self.seconds else 0.0,
             **self.session.provenance.__dict__,
             **self.session.plan.__dict__,
+            "tuned": self.session.tuned,
+            "notes": list(self.session.notes),
             "interrupted": self.signal is not None,
         }
 

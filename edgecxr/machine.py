@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import shutil
@@ -31,7 +32,7 @@ def cpus() -> int:
     """CPUs this process may use: the affinity mask, limited by the cgroup's quota, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
-    return max(1, allowed if quota is None else min(allowed, int(quota)))
+    return max(1, allowed if quota is None else min(allowed, math.ceil(quota)))
 
 
 def cgroup_quota(root: Path, membership: Path) -> float | None:
@@ -77,7 +78,7 @@ def _quota(folder: Path) -> float | None:
 def fingerprint() -> dict[str, Any]:
     """Hardware, system and library versions; nothing that names the machine or its owner."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cpu_features": [feature for feature in CPU_FEATURES if feature in cpu_flags()],
         "architecture": platform.machine(),
         "cpus_usable": cpus(),
@@ -89,6 +90,35 @@ def fingerprint() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := package_version(name))},
     }
+
+
+def gpu_identity() -> list[str]:
+    """Driver and models of the NVIDIA GPUs as the kernel's driver tells them; no program is started for it.
+
+    Enough to tell one machine from another. `gpus` asks nvidia-smi, which takes a second.
+    """
+    folder = Path("/proc/driver/nvidia")
+    found = list((_read(str(folder / "version")) or "").splitlines()[:1])
+    try:
+        cards = sorted((folder / "gpus").iterdir())
+    except OSError:
+        cards = []
+    for card in cards:
+        lines = (_read(str(card / "information")) or "").splitlines()
+        found += [line.split(":", 1)[1].strip() for line in lines if line.startswith("Model:")]
+    return found
+
+
+def cache_folder() -> Path | None:
+    """Where this user's files may lie that can be made again (XDG Base Directory Specification); None without a home.
+
+    Nothing is made here.
+    """
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(named).is_absolute():  # the specification: a relative one is to be ignored
+        return Path(named) / "edgecxr"
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  Path.home() raises where there is none
+    return home / ".cache" / "edgecxr" if home.is_absolute() else None
 
 
 def package_version(name: str) -> str | None:
@@ -118,7 +148,8 @@ def _read(path: str) -> str | None:
         return None
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor's name as the system tells it."""
     for line in (_read("/proc/cpuinfo") or "").splitlines():
         if line.startswith(("model name", "Model")):
             return line.split(":", 1)[1].strip()

@@ -3,41 +3,49 @@
     path -> bytes (read once, sha256) -> decode -> grey -> preprocess -> uint8 (N, H, W, 1)
          -> engine.run -> logits (N, K) -> postprocess -> Prediction
 
-A worker owns a batch from its bytes to its predictions. On a CPU that is the fastest shape there is (each core decodes
-and runs with one thread, nothing waits for anything); on a GPU it overlaps one batch's decoding with another's run.
+On a CPU a worker owns a batch from its bytes to its predictions, the fastest shape there is: each core decodes and runs
+with one thread, nothing waits for another, and the next file is being read meanwhile. On a GPU a pool of decoders feeds
+batches of a fixed size.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
+from functools import cached_property
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr import checksums, images, machine
+from edgecxr import checksums, images, machine, tuned
 from edgecxr.bundle import Artifact, Bundle
 from edgecxr.engines import Engine, ort
-from edgecxr.engines.select import choose, open_engine
-from edgecxr.errors import PictureRejected, UsageError
+from edgecxr.engines.select import Choice, choose, open_engine
+from edgecxr.errors import DeviceMemoryError, PictureRejected, UnavailableError, UsageError
 from edgecxr.postprocess import is_finite, probabilities
 from edgecxr.preprocess import bit_depth
 from edgecxr.records import Prediction, Provenance
 
+log = logging.getLogger(__name__)  # names no picture
+
+Logits = npt.NDArray[np.float32]  # (N, K)
 Source = Path | bytes | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
-BATCH_SIZE = {"cpu": 1, "cuda": 32}  # on a CPU a batch only moves the working set out of the caches
+BATCH_SIZE = {"cpu": 1, "cuda": 32, "tensorrt": 32}  # on a CPU a batch only moves the working set out of the caches
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the work is spread. `workers` take a batch each, and one call of the engine uses `threads`.
+    """How the work is spread. On a CPU `workers` take a batch each, and one call of the engine uses `threads`.
+
+    On a GPU `workers` decode, and one call at a time runs.
 
     ONNX Runtime's workers share one pool of `threads`, and a worker that runs the network is itself one of them: at
     most workers + threads - 1 are busy. In the other engines each call has its own: at most workers * threads.
@@ -56,8 +64,15 @@ class Session:
     artifact: Artifact
     engine: Engine
     plan: Plan
+    tuned: bool = False  # whether `edgecxr tune` on this machine made the choice
+    notes: list[str] = field(default_factory=list)  # what whoever started the run should know, in sentences
 
-    @property
+    def say(self, note: str) -> None:
+        """Keep a note for the run's summary, and log it."""
+        self.notes.append(note)
+        log.warning("%s", note)
+
+    @cached_property
     def provenance(self) -> Provenance:
         return Provenance(
             model=f"{self.bundle.name} {self.bundle.version}",
@@ -78,12 +93,12 @@ def make_plan(
     batch_size: int | None = None,
     shared_pool: bool = True,
 ) -> Plan:
-    """Fill in what wasn't asked for: on a CPU a one-threaded worker a CPU, on a GPU a few that decode ahead."""
+    """Fill in what wasn't asked for: on a CPU a one-threaded worker a CPU, on a GPU a decoder a CPU."""
     for name, value in (("workers", workers), ("threads", threads), ("batch size", batch_size)):
         if value is not None and not 1 <= value <= 4096:
             raise UsageError(f"{name} must be between 1 and 4096, got {value}")
     if device != "cpu":
-        workers, threads = workers or min(8, cpus), threads or 1
+        workers, threads = workers or cpus, threads or 1
     elif shared_pool:
         workers = workers or max(1, cpus - (threads or 1) + 1)
         threads = threads or max(1, cpus - workers + 1)
@@ -103,30 +118,58 @@ def open_session(
     threads: int | None = None,
     batch_size: int | None = None,
 ) -> Session:
-    """Choose engine, device and artifact, load it, or raise UnavailableError before the first picture."""
+    """Choose engine, device and artifact, load it, or raise UnavailableError before the first picture.
+
+    Where `edgecxr tune` has found what is fastest for this bundle here, and nothing that was asked for by name
+    contradicts it, that is taken; its workers, threads and batch only where none of the three was asked for.
+    """
+    asked = {"workers": workers, "threads": threads, "batch_size": batch_size}
+    winner, note = tuned.remembered(bundle)
+    notes = [] if note is None else [note]
+    if winner is not None and tuned.suits(winner, engine=engine, device=device, precision=precision):
+        if asked == dict.fromkeys(asked):
+            asked = {name: getattr(winner, name) for name in asked}
+        try:
+            return _open(bundle, tuned.choice(bundle, winner), asked, [], tuned=True)
+        except UnavailableError as error:
+            notes.append(f"what edgecxr tune found fastest can't be used ({error}); tune again")
     choice = choose(bundle, engine=engine, device=device, precision=precision)
-    plan = make_plan(
-        choice.device,
-        machine.cpus(),
-        workers=workers,
-        threads=threads,
-        batch_size=batch_size,
-        shared_pool=choice.engine == ort.NAME,
-    )
-    return Session(bundle, choice.artifact, open_engine(bundle, choice, plan.threads, plan.workers), plan)
+    try:
+        return _open(bundle, choice, asked, notes)
+    except UnavailableError as error:
+        if device != "auto" or choice.device == "cpu":
+            raise
+        notes.append(f"the GPU isn't used: {error}")
+    return _open(bundle, choose(bundle, engine=engine, device="cpu", precision=precision), asked, notes)
+
+
+def _open(
+    bundle: Bundle, choice: Choice, asked: Mapping[str, int | None], notes: Sequence[str], *, tuned: bool = False
+) -> Session:
+    plan = make_plan(choice.device, machine.cpus(), **asked, shared_pool=choice.engine == ort.NAME)
+    engine = open_engine(bundle, choice, plan.threads, plan.workers)
+    session = Session(bundle, choice.artifact, engine, plan, tuned)
+    for note in (*notes, *([ort.UNTESTED[choice.device]] if choice.device in ort.UNTESTED else ())):
+        session.say(note)
+    return session
 
 
 def stream(session: Session, paths: Iterable[Path], stop: Callable[[], bool] = lambda: False) -> Iterator[Prediction]:
-    """Predictions for `paths` in their order, at most two batches a worker ahead of the reader.
+    """Predictions for `paths` in their order, in bounded memory: no further than two batches a worker are taken ahead.
 
     Once `stop()` is true no further batch begins; those in hand are finished and come out.
     """
-    remaining = iter(paths)
+    shape = _workers if session.engine.device == "cpu" else _batches
+    yield from shape(session, iter(paths), stop)
+
+
+def _workers(session: Session, paths: Iterator[Path], stop: Callable[[], bool]) -> Iterator[Prediction]:
+    """Each worker has a batch from its first byte to its last prediction, and finds that byte read already."""
     pending: deque[Future[list[Prediction]]] = deque()
     with ThreadPoolExecutor(session.plan.workers, thread_name_prefix="edgecxr") as pool:
         try:
-            while not stop() and (batch := list(islice(remaining, session.plan.batch_size))):
-                pending.append(pool.submit(score, session, batch))
+            while not stop() and (batch := list(islice(paths, session.plan.batch_size))):
+                pending.append(pool.submit(_score_read, session, batch, images.Reading(batch[0])))
                 if len(pending) >= 2 * session.plan.workers:
                     yield from pending.popleft().result()
             while pending:
@@ -136,20 +179,109 @@ def stream(session: Session, paths: Iterable[Path], stop: Callable[[], bool] = l
                 future.cancel()
 
 
+def _score_read(session: Session, batch: Sequence[Path], reading: images.Reading) -> list[Prediction]:
+    """As `score`; the first file is being read, and each of the others is while the one before it is decoded."""
+    prepared = []
+    for path, following in zip_longest(batch, batch[1:]):
+        now, reading = reading, images.Reading(following) if following is not None else reading
+        prepared.append(_prepare(session, path, now))
+    return _answer(session, prepared)
+
+
+def _batches(session: Session, paths: Iterator[Path], stop: Callable[[], bool]) -> Iterator[Prediction]:
+    """A pool decodes, and feeds batches of one size to a device that would take long to adapt to another.
+
+    The last batch is filled up with black. Two batches are ahead of the one that runs.
+    """
+    size = session.plan.batch_size
+    device = _Device(session)
+    pending: deque[tuple[list[_Prepared], Future[Logits | None]]] = deque()
+    with (
+        ThreadPoolExecutor(session.plan.workers, thread_name_prefix="edgecxr") as decoders,
+        ThreadPoolExecutor(1, thread_name_prefix="edgecxr-run") as runner,
+    ):
+        preparing: deque[Future[_Prepared]] = deque()
+        try:
+            while True:
+                while len(preparing) < 2 * size and not stop() and (path := next(paths, None)) is not None:
+                    preparing.append(decoders.submit(_prepare, session, path))
+                if not preparing:
+                    break
+                batch = [preparing.popleft().result() for _ in range(min(size, len(preparing)))]
+                pending.append((batch, runner.submit(device.run, batch)))
+                if len(pending) > 1:
+                    yield from _predict_all(session, *pending.popleft())
+            while pending:
+                yield from _predict_all(session, *pending.popleft())
+        finally:
+            for unprepared in preparing:
+                unprepared.cancel()
+            for _, running in pending:
+                running.cancel()
+
+
+class _Device:
+    """Runs prepared batches on a device whose memory may not suffice for them; for one thread."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._size, self._halved = session, session.plan.batch_size, False
+
+    def run(self, batch: Sequence[_Prepared]) -> Logits | None:
+        """Logits of a batch, (N, K), or None where no picture of it can be used.
+
+        Raises DeviceMemoryError where batches of half the size that was planned are still too large.
+        """
+        if all(item.image is None for item in batch):
+            return None
+        try:
+            return self._run(batch)
+        except DeviceMemoryError:
+            if self._halved or self._size == 1:
+                raise
+            self._halved, self._size = True, self._size // 2
+            self._session.say(
+                f"the memory of the GPU doesn't suffice for batches of {self._session.plan.batch_size}; batches of "
+                f"{self._size} are used from here on"
+            )
+            return self._run(batch)
+
+    def _run(self, batch: Sequence[_Prepared]) -> Logits:
+        parts = [batch[start : start + self._size] for start in range(0, len(batch), self._size)]
+        run = self._session.engine.run
+        return np.concatenate([run(_stack(self._session, part, self._size))[: len(part)] for part in parts])
+
+
+def _predict_all(session: Session, batch: Sequence[_Prepared], running: Future[Logits | None]) -> list[Prediction]:
+    logits = running.result()
+    if logits is None:
+        return [_predict(session, item, None) for item in batch]
+    return [_predict(session, item, row) for item, row in zip(batch, logits, strict=True)]
+
+
 def score(session: Session, sources: Sequence[Source]) -> list[Prediction]:
     """Predictions for one batch, in its order. A picture that is rejected changes nothing for the others."""
-    prepared = [_prepare(session, source) for source in sources]
+    return _answer(session, [_prepare(session, source) for source in sources])
+
+
+def _answer(session: Session, prepared: Sequence[_Prepared]) -> list[Prediction]:
     if all(item.image is None for item in prepared):
         return [_predict(session, item, None) for item in prepared]
-    # A rejected picture leaves a black one in its place: in a batch of another size the others would meet other
-    # kernels, and their last bits would depend on it.
+    logits = session.engine.run(_stack(session, prepared, len(prepared)))  # (N, H, W, 1) -> (N, K)
+    return [_predict(session, item, row) for item, row in zip(prepared, logits, strict=True)]
+
+
+def _stack(session: Session, prepared: Sequence[_Prepared], size: int) -> npt.NDArray[np.uint8]:
+    """Network inputs (size, H, W, 1): the pictures, filled up with black.
+
+    A rejected picture leaves a black one in its place: in a batch of another size the others would meet other kernels,
+    and their last bits would depend on it.
+    """
     contract = session.bundle.preprocessing
-    inputs = np.zeros((len(prepared), contract.height, contract.width, 1), dtype=np.uint8)
-    for row, item in zip(inputs, prepared, strict=True):
+    inputs = np.zeros((size, contract.height, contract.width, 1), dtype=np.uint8)
+    for row, item in zip(inputs, prepared, strict=False):
         if item.image is not None:
             row[..., 0] = item.image
-    logits = session.engine.run(inputs)  # (N, H, W, 1) -> (N, K)
-    return [_predict(session, item, row) for item, row in zip(prepared, logits, strict=True)]
+    return inputs
 
 
 def prepare_input(session: Session, source: Source) -> npt.NDArray[np.uint8]:
@@ -180,7 +312,8 @@ class _Prepared:
     rejected: PictureRejected | None = None
 
 
-def _prepare(session: Session, source: Source) -> _Prepared:
+def _prepare(session: Session, source: Source, reading: images.Reading | None = None) -> _Prepared:
+    """Read, hash, decode and prepare one picture; a path may be being read already."""
     item = _Prepared(path=str(source) if isinstance(source, Path) else None)
     contract = session.bundle.preprocessing
     try:
@@ -192,7 +325,7 @@ def _prepare(session: Session, source: Source) -> _Prepared:
             picture = images.Picture(source, item.width, item.height, bit_depth(source))
         else:
             if isinstance(source, Path):
-                content = images.read_file(source)
+                content = (reading or images.Reading(source)).content()
                 data, item.mtime_ns = content.data, content.mtime_ns
             else:
                 data = source

@@ -86,6 +86,7 @@ def run_summary(summary: dict[str, Any]) -> str:
         f"{statuses or 'none'}{left_out}{'; ' + answers if answers else ''}\n"
         f"{summary['model']} {summary['precision']}, {summary['engine']} {summary['provider']}, "
         f"{summary['workers']} workers, {summary['threads']} engine threads, batches of {summary['batch_size']}"
+        f"{', as tuned here' if summary['tuned'] else ''}"
     )
 
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import tiny
+from edgecxr import machine, pipeline
 from edgecxr.bundle import Bundle, load
-from edgecxr.engines.ort import OnnxRuntimeEngine
-from edgecxr.engines.select import Choice, choose_artifact, choose_device, open_engine
-from edgecxr.errors import BundleError, UnavailableError
+from edgecxr.engines import ort, select
+from edgecxr.engines.ort import OnnxRuntimeEngine, provider_options
+from edgecxr.engines.select import Choice, choose, choose_artifact, choose_device, open_engine
+from edgecxr.errors import BundleError, DeviceMemoryError, UnavailableError
 from edgecxr.preprocess import Contract
 
 
@@ -93,11 +95,137 @@ def test_a_silent_fallback_to_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch
 
     real = onnxruntime.InferenceSession
 
-    def falls_back(model: bytes, options: object, providers: object) -> object:
+    def falls_back(model: bytes, options: object, providers: object, **others: object) -> object:
+        assert others == {"enable_fallback": 0}  # which would go on after any error of a run, too
         return real(model, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", falls_back)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(ort, "_preload", lambda: None)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(UnavailableError, match="onnxruntime uses CPUExecutionProvider instead"):
         OnnxRuntimeEngine(tiny.tiny_model(), "cuda", "fp32", 1)
+
+
+def test_an_int8_only_bundle_on_a_gpu_names_the_export_that_helps(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through `open_session`, as `infer --device cuda` calls it, where the build has CUDA."""
+    monkeypatch.setattr(ort, "available_devices", lambda: ("cpu", "cuda"))
+    with pytest.raises(UnavailableError, match=r"on cuda, only: int8; edgecxr export --precisions fp32 makes one"):
+        pipeline.open_session(only(bundle, "int8"), device="cuda")
+    with pytest.raises(UnavailableError, match="int8 artifacts are for CPUs; on tensorrt take fp16 or fp32"):
+        choose_artifact(bundle, "tensorrt", "int8")
+
+
+def test_what_is_computed_on_a_gpu_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "available_devices", lambda: ("cpu", "cuda", "tensorrt"))
+    assert choose(bundle).device == "cuda"  # `auto` never takes TensorRT, whose first start takes minutes
+    assert choose(bundle).precision == "fp32"
+    assert choose(bundle, precision="tf32").device == "cuda"
+    assert choose(bundle, device="cuda", precision="tf32").artifact.precision == "fp32"
+    assert choose(bundle, device="tensorrt").precision == "tf32"  # it rounds by itself
+    with pytest.raises(UnavailableError, match="tf32 is computed on NVIDIA GPUs only"):
+        choose(bundle, device="cpu", precision="tf32")
+    monkeypatch.setattr(ort, "available_devices", lambda: ("cpu",))
+    with pytest.raises(UnavailableError, match="tf32 is computed on NVIDIA GPUs, and here there is only cpu"):
+        choose(bundle, precision="tf32")
+    with pytest.raises(
+        UnavailableError, match=r"device cuda was asked for.* only cpu; run: .*pip install 'edgecxr\[gpu"
+    ):
+        choose(bundle, device="cuda")
+
+
+def test_tf32_is_off_unless_it_was_asked_for() -> None:
+    assert provider_options("cuda", "fp32") == [("CUDAExecutionProvider", {"use_tf32": "0"})]
+    assert provider_options("cuda", "tf32") == [("CUDAExecutionProvider", {"use_tf32": "1"})]
+    with pytest.raises(UnavailableError, match="tf32 is computed on NVIDIA GPUs only"):
+        OnnxRuntimeEngine(tiny.tiny_model(), "cpu", "tf32", 1)
+
+
+def test_tensorrt_keeps_its_engines_by_gpu_model_and_versions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(machine, "gpu_identity", lambda: ["driver 1", "one GPU"])
+    (name, options), (fallback, _) = provider_options("tensorrt", "fp16", b"network")
+    assert (name, fallback) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert (options["trt_fp16_enable"], options["trt_engine_cache_enable"]) == ("1", "1")
+    folder = Path(options["trt_engine_cache_path"])
+    assert folder.is_dir()
+    assert folder.is_relative_to(tmp_path / "edgecxr" / "tensorrt")
+    assert folder.stat().st_mode & 0o077 == 0  # what lies there is run
+    assert ort.tensorrt_cache(b"network") == folder
+    others = [ort.tensorrt_cache(b"another network")]
+    monkeypatch.setattr(machine, "gpu_identity", lambda: ["driver 2", "one GPU"])
+    others.append(ort.tensorrt_cache(b"network"))
+    monkeypatch.setattr(machine, "package_version", lambda name: f"{name} 9")
+    others.append(ort.tensorrt_cache(b"network"))
+    assert len({folder, *others}) == 4
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UnavailableError, match="TensorRT's engines can't be kept"):
+        ort.tensorrt_cache(b"network")
+
+
+def test_the_libraries_are_loaded_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    calls: list[int] = []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: calls.append(1))
+    ort._preload.cache_clear()
+    ort._preload()
+    ort._preload()
+    ort._preload.cache_clear()
+    assert calls == [1]
+
+
+def test_a_bound_run_gives_the_answers_of_a_plain_one() -> None:
+    """What a GPU's batches go through, in this machine's memory."""
+    engine = OnnxRuntimeEngine(tiny.tiny_model(), "cpu", "fp32", 1)
+    inputs = np.random.default_rng(0).integers(0, 256, (5, tiny.SIZE, tiny.SIZE, 1)).astype(np.uint8)
+    for batch in (inputs, inputs[:2], inputs[::-1], inputs):
+        assert np.array_equal(engine._run_bound(batch, "cpu"), engine.run(batch))
+    first = engine._run_bound(inputs, "cpu")
+    before = first.copy()
+    engine._run_bound(inputs[::-1], "cpu")
+    assert np.array_equal(first, before)  # the memory is used again, the answers aren't
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        # As they stand in microsoft/onnxruntime issues 16307 and 22702, and hacksider/Deep-Live-Cam issue 584.
+        ("bfc_arena.cc:376 AllocateRawInternal Failed to allocate memory for requested buffer of size 939524096",
+         DeviceMemoryError),
+        ("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0 ; hostname=a", DeviceMemoryError),
+        ("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 700: an illegal memory access", UnavailableError),
+    ],
+)  # fmt: skip
+def test_errors_of_a_gpu_are_named(monkeypatch: pytest.MonkeyPatch, message: str, error: type[Exception]) -> None:
+    engine = OnnxRuntimeEngine(tiny.tiny_model(), "cpu", "fp32", 1)
+
+    def fails(self: object, images: object) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(ort._Binding, "run", fails)
+    with pytest.raises(UnavailableError) as caught:
+        engine._run_bound(np.zeros((3, tiny.SIZE, tiny.SIZE, 1), dtype=np.uint8), "cpu")
+    assert type(caught.value) is error
+
+
+def test_auto_goes_on_without_a_gpu_that_cannot_be_used(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime-gpu on a machine without one: `auto` says so and takes the CPU, a name that was given is an error."""
+    real = select.make_engine
+
+    def make(engine: str, model: bytes, device: str, *others: object) -> object:
+        if device == "cuda":
+            raise UnavailableError("CUDAExecutionProvider can't be used (no CUDA-capable device is detected)")
+        return real(engine, model, device, *others)
+
+    monkeypatch.setattr(ort, "available_devices", lambda: ("cpu", "cuda"))
+    monkeypatch.setattr(select, "make_engine", make)
+    session = pipeline.open_session(bundle)
+    assert (session.engine.device, session.engine.precision) == ("cpu", "int8")
+    assert session.plan == pipeline.make_plan("cpu", machine.cpus())
+    assert len(session.notes) == 1
+    assert "no CUDA-capable device" in session.notes[0]
+    with pytest.raises(UnavailableError, match="no CUDA-capable device"):
+        pipeline.open_session(bundle, device="cuda")

@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,11 +40,78 @@ def test_quota_of_the_control_group_and_those_above(
     assert machine.cgroup_quota(*cgroup(tmp_path, files, membership)) == quota
 
 
-@pytest.mark.parametrize(("quota", "usable"), [(None, 4), (0.5, 1), (1.5, 1), (2.0, 2), (64.0, 4)])
+@pytest.mark.parametrize(("quota", "usable"), [(None, 4), (0.5, 1), (1.0, 1), (1.5, 2), (2.0, 2), (64.0, 4)])
 def test_usable_cpus(monkeypatch: pytest.MonkeyPatch, quota: float | None, usable: int) -> None:
+    """A started CPU counts: under a quota of 1.5, two workers scored 1.5 times what one did."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(machine, "cgroup_quota", lambda root, membership: quota)
     assert machine.cpus() == usable
+
+
+def test_the_affinity_mask_is_kept_to(samples: Path) -> None:
+    """In a process that may use one CPU, whatever the machine has: one worker of one thread."""
+    one = min(os.sched_getaffinity(0))
+    code = (
+        f"import os; os.sched_setaffinity(0, {{{one}}})\n"
+        "from edgecxr import machine, pipeline\n"
+        "plan = pipeline.make_plan('cpu', machine.cpus())\n"
+        "print(machine.cpus(), plan.workers, plan.threads)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "1", "1"]
+
+
+@pytest.fixture
+def real_group() -> Iterator[Path]:
+    """A cgroup of this machine's own whose CPU quota may be set; skipped where none may be made."""
+    folder = Path("/sys/fs/cgroup/cpu/edgecxr-test")
+    limits = folder / "cpu.cfs_quota_us"
+    if not Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").exists():
+        folder = Path("/sys/fs/cgroup/edgecxr-test")
+        limits = folder / "cpu.max"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here ({error.strerror})")
+    try:
+        if not limits.exists():
+            pytest.skip("control groups of this machine have no CPU quota")
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_real_quota(real_group: Path, tiny_bundle: Path, samples: Path, share: float) -> None:
+    """Half a core works, with one worker of one thread, and the summary says so."""
+    quota = f"{int(share * 100_000)}"
+    if (real_group / "cpu.max").exists():
+        (real_group / "cpu.max").write_text(f"{quota} 100000")
+    else:
+        (real_group / "cpu.cfs_quota_us").write_text(quota)
+    code = (
+        "import os, sys\n"
+        f"open({str(real_group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+        "from edgecxr.__main__ import main\n"
+        f"sys.argv = ['edgecxr', 'infer', {str(samples)!r}, '-m', {str(tiny_bundle)!r}, '--json', '-q']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["workers"], summary["threads"]) == (1, 1)
+    assert summary["statuses"] == {"scored": len(list(samples.iterdir()))}
+
+
+def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert machine.cache_folder() == Path("/somewhere/edgecxr")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # is to be ignored
+    monkeypatch.setenv("HOME", "/home/of")
+    assert machine.cache_folder() == Path("/home/of/.cache/edgecxr")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # where there is no home
+    assert machine.cache_folder() is None
 
 
 def test_the_fingerprint_is_json_and_names_no_machine() -> None:

@@ -97,6 +97,31 @@ def test_stop_finishes_what_is_in_hand(session: pipeline.Session, picture: Calla
     assert got % session.plan.batch_size == 0
 
 
+def test_the_next_picture_is_read_while_one_is_run(
+    session: pipeline.Session, picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk's time is not added to the processor's: here, one worker's first run waits for the next read's begin."""
+    first, second = picture("0.png", seed=0), picture("1.png", seed=1)
+    begun = threading.Event()
+    real = images._read
+
+    def read(path: Path) -> object:
+        if path == second:
+            begun.set()
+        return real(path)
+
+    class Waiting:
+        name, provider, device, precision, threads = "fake", "fake", "cpu", "fp32", 1
+
+        def run(self, inputs: np.ndarray) -> np.ndarray:
+            assert begun.wait(30), "the second picture's read didn't begin while the first was run"
+            return np.zeros((len(inputs), 3), dtype=np.float32)
+
+    monkeypatch.setattr(images, "_read", read)
+    one = replace(session, engine=Waiting(), plan=pipeline.Plan(1, 1, 1))
+    assert [p.status for p in pipeline.stream(one, [first, second])] == ["scored"] * 2
+
+
 def test_a_picture_whose_logits_are_not_finite_is_rejected(
     session: pipeline.Session, picture: Callable[..., Path]
 ) -> None:
@@ -129,7 +154,7 @@ def test_a_picture_whose_logits_are_not_finite_is_rejected(
         ("cpu", 2, {"threads": 4}, (1, 4, 1)),
         ("cpu", 8, {"workers": 1}, (1, 8, 1)),
         ("cpu", 4, {"workers": 3, "threads": 2, "batch_size": 8}, (3, 2, 8)),
-        ("cuda", 16, {}, (8, 1, 32)),
+        ("cuda", 16, {}, (16, 1, 32)),
         ("cuda", 2, {"batch_size": 64}, (2, 1, 64)),
     ],
 )

@@ -1,18 +1,34 @@
-"""ONNX Runtime: CPU and CUDA."""
+"""ONNX Runtime: CPU, CUDA, and TensorRT as its provider brings it."""
 
 from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr.errors import BundleError, UnavailableError
+from edgecxr import machine
+from edgecxr.engines.pool import Pool
+from edgecxr.errors import BundleError, DeviceMemoryError, UnavailableError
 
 NAME = "onnxruntime"
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+UNTESTED = {"tensorrt": "TensorRT has not been tested with edgecxr; run edgecxr verify --device tensorrt"}
+
+# What stands in the messages of ONNX Runtime's arena and of CUDA where a GPU's memory doesn't suffice
+# (onnxruntime/core/framework/bfc_arena.cc, cudaErrorMemoryAllocation, CUBLAS_STATUS_ALLOC_FAILED).
+_OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "alloc_failed", "cuda failure 2:")
 
 
 def available_devices() -> tuple[str, ...]:
-    """Devices that the installed build could use, best last; raises UnavailableError where there is no build."""
+    """Devices that the installed build could use; raises UnavailableError where there is no build."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -31,7 +47,10 @@ class OnnxRuntimeEngine:
     name = NAME
 
     def __init__(self, model: bytes, device: str, precision: str, threads: int) -> None:
-        """Load `model` on `device` or raise: UnavailableError for the device, BundleError for the model."""
+        """Load `model` on `device` or raise: UnavailableError for the device, BundleError for the model.
+
+        `tf32` is computed on CUDA from an fp32 artifact: products rounded to 10 bits of mantissa, added up in float32.
+        """
         import onnxruntime as ort
 
         provider = PROVIDERS[device]
@@ -40,28 +59,34 @@ class OnnxRuntimeEngine:
                 f"the installed onnxruntime has no {provider}; run: pip uninstall onnxruntime onnxruntime-gpu, then "
                 "pip install 'edgecxr[gpu]'"
             )
+        if precision == "tf32" and device == "cpu":
+            raise UnavailableError("tf32 is computed on NVIDIA GPUs only, got the device cpu")
+        if precision == "fp32" and device == "tensorrt":
+            raise UnavailableError("TensorRT computes fp32 artifacts in tf32; give --precision tf32 or fp16")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only: its warnings about node placement are no news to a user
-        provider_options: dict[str, str] = {}
-        if device == "cuda":
-            ort.preload_dlls()
-            # TF32 rounds fp32 products to 10 bits of mantissa: that would not be the precision that was asked for.
-            provider_options["use_tf32"] = "0"
+        if device != "cpu":
+            _preload()
         try:
-            session = ort.InferenceSession(model, options, providers=[(provider, provider_options)])
+            # Without its own fallback: in Python it would go on with another provider after an error, at loading or at
+            # any later call, and say so on stdout only.
+            session = ort.InferenceSession(
+                model, options, providers=provider_options(device, precision, model), enable_fallback=0
+            )
         except Exception as error:  # onnxruntime's exceptions share no base below Exception
             if device != "cpu":
                 raise UnavailableError(f"{provider} can't be used ({_first_line(error)})") from None
             raise BundleError(f"onnxruntime can't load the {precision} artifact ({_first_line(error)})") from None
         if session.get_providers()[0] != provider:
-            # onnxruntime falls back to the CPU with no more than a log line.
+            # A provider whose libraries are missing is left out with no more than a log line.
             raise UnavailableError(
                 f"{provider} was asked for and onnxruntime uses {session.get_providers()[0]} instead"
             )
         self._session = session
         self._input = session.get_inputs()[0].name
+        self._bindings: dict[tuple[int, ...], Pool[_Binding]] = {}
         self.provider, self.device, self.precision, self.threads = provider, device, precision, threads
         self.input_shape = tuple(session.get_inputs()[0].shape[1:])  # (H, W, 1)
         self.classes = session.get_outputs()[0].shape[-1]
@@ -72,12 +97,88 @@ class OnnxRuntimeEngine:
             raise BundleError(f"the artifact's outputs must be logits and evidence, got {', '.join(names)[:200]}")
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        logits: npt.NDArray[np.float32] = self._session.run(["logits"], {self._input: images})[0]
-        return logits
+        if self.device == "cpu":
+            logits: npt.NDArray[np.float32] = self._session.run(["logits"], {self._input: images})[0]
+            return logits
+        return self._run_bound(images)
 
     def evidence(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         evidence: npt.NDArray[np.float32] = self._session.run(["evidence"], {self._input: images})[0]
         return evidence
+
+    def _run_bound(self, images: npt.NDArray[np.uint8], memory: str = "cuda") -> npt.NDArray[np.float32]:
+        """`run` with the pictures copied into memory of the device that is kept for batches of this shape."""
+        pool = self._bindings.setdefault(images.shape, Pool(lambda: _Binding(self._session, images.shape, memory)))
+        try:
+            with pool.lent() as binding:
+                return binding.run(images)
+        except Exception as error:  # as above
+            if any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+                raise DeviceMemoryError(f"the memory of the GPU doesn't suffice for batches of {len(images)}") from None
+            raise UnavailableError(f"{self.provider} failed while it ran ({_first_line(error)})") from None
+
+
+class _Binding:
+    """Input memory on a device, bound to the network's input; not thread-safe."""
+
+    def __init__(self, session: Any, shape: tuple[int, ...], memory: str) -> None:
+        import onnxruntime as ort
+
+        self._session = session
+        self._images = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, memory, 0)
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._images)
+        self._binding.bind_output("logits", memory)
+
+    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        self._images.update_inplace(np.ascontiguousarray(images))
+        self._session.run_with_iobinding(self._binding)
+        logits: npt.NDArray[np.float32] = self._binding.copy_outputs_to_cpu()[0]
+        return logits
+
+
+def provider_options(device: str, precision: str, model: bytes = b"") -> list[tuple[str, dict[str, str]]]:
+    """The providers for a device with their options, in ONNX Runtime's form; first the one that is asked for."""
+    if device == "cpu":
+        return [(PROVIDERS["cpu"], {})]
+    # TF32 rounds fp32 products to 10 bits of mantissa: used where it was asked for, and then said in every record.
+    cuda = (PROVIDERS["cuda"], {"use_tf32": "1" if precision == "tf32" else "0"})
+    if device == "cuda":
+        return [cuda]
+    cache = tensorrt_cache(model)
+    tensorrt = {
+        "trt_fp16_enable": "1" if precision == "fp16" else "0",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(cache),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(cache),
+    }
+    # What TensorRT doesn't take goes to CUDA, as ONNX Runtime's documentation advises.
+    return [(PROVIDERS["tensorrt"], tensorrt), cuda]
+
+
+def tensorrt_cache(model: bytes) -> Path:
+    """A folder for the engines that TensorRT builds of `model`: it runs on this GPU, with these versions, only."""
+    versions = [machine.package_version(name) or "" for name in ("onnxruntime-gpu", "tensorrt")]
+    parts = [hashlib.sha256(model).hexdigest(), *machine.gpu_identity(), *versions]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    root = machine.cache_folder()
+    if root is None:
+        raise UnavailableError("TensorRT's engines can't be kept: there is no home folder; set XDG_CACHE_HOME")
+    folder = root / "tensorrt" / key
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"TensorRT's engines can't be kept ({error.strerror}): {folder}") from None
+    return folder
+
+
+@functools.cache
+def _preload() -> None:
+    """Load the CUDA and cuDNN libraries that pip installed, once a process."""
+    import onnxruntime
+
+    onnxruntime.preload_dlls()
 
 
 def _first_line(error: Exception) -> str:

@@ -15,16 +15,20 @@ from edgecxr.errors import BundleError, UnavailableError
 # beside it, and `edgecxr bench` shows what a change would gain.
 ORDER = (ort.NAME, ov.NAME, litert.NAME)
 FORMATS = {ort.NAME: "onnx", ov.NAME: "onnx", litert.NAME: "tflite"}
-COMPUTES = {ort.NAME: ("fp32", "fp16", "int8"), ov.NAME: tuple(ov.HINTS), litert.NAME: litert.PRECISIONS}
+COMPUTES = {ort.NAME: ("fp32", "tf32", "fp16", "int8"), ov.NAME: tuple(ov.HINTS), litert.NAME: litert.PRECISIONS}
 MODULES = {ort.NAME: "onnxruntime", ov.NAME: "openvino", litert.NAME: "ai_edge_litert"}
 EXTRAS = {ort.NAME: "cpu", ov.NAME: "openvino", litert.NAME: "litert"}
 
 DEVICES = ("auto", *ort.PROVIDERS)
 ENGINES = ("auto", *ORDER)
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16", "int8")
 
 # What is fastest at equal answers: tensor cores take halves; a CPU takes bytes, and computes halves in software.
-PREFERENCE = {"cuda": ("fp16", "fp32"), "cpu": ("int8", "fp32")}
+PREFERENCE = {"cpu": ("int8", "fp32"), "cuda": ("fp16", "fp32"), "tensorrt": ("fp16", "fp32")}
+GPUS = ("cuda", "tensorrt")  # of NVIDIA, through ONNX Runtime
+
+# Computed from the fp32 artifact: bfloat16 by OpenVINO on CPUs that have it, TF32 on GPUs.
+FROM_FP32 = ("bf16", "tf32")
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,20 @@ class Choice:
     artifact: Artifact
     engine: str
     device: str
-    precision: str  # that is computed: the artifact's, or bf16 from an fp32 artifact
+    precision: str  # that is computed: the artifact's, or one of FROM_FP32
 
 
 def stored(precision: str) -> str:
     """The precision of the artifact from which `precision` is computed."""
-    return "fp32" if precision == "bf16" else precision
+    return "fp32" if precision in FROM_FP32 else precision
+
+
+def computed(artifact: Artifact, device: str, precision: str) -> str:
+    """What is computed from an artifact on a device where `precision` was asked for, `auto` among them."""
+    if precision != "auto":
+        return precision
+    # TensorRT rounds fp32 products to TF32 by itself wherever the GPU can.
+    return "tf32" if device == "tensorrt" and artifact.precision == "fp32" else artifact.precision
 
 
 def installed_engines() -> tuple[str, ...]:
@@ -68,13 +80,13 @@ def choose_engine(bundle: Bundle, engine: str, device: str, precision: str, inst
         asked = "" if precision == "auto" else f" in {precision}"
         raise UnavailableError(
             f"{' and '.join(installed)} can't run this bundle{asked}, {absent[0]} can; "
-            f"run: pip install 'edgecxr[{'gpu' if device == 'cuda' else EXTRAS[absent[0]]}]'"
+            f"run: pip install 'edgecxr[{'gpu' if device in GPUS else EXTRAS[absent[0]]}]'"
         )
     return installed[0]  # which can't either, and says why
 
 
 def _able(bundle: Bundle, engine: str, device: str, precision: str) -> bool:
-    if device == "cuda" and engine != ort.NAME:
+    if engine != ort.NAME and (device in GPUS or precision == "tf32"):
         return False
     wanted = PREFERENCE["cpu"] + PREFERENCE["cuda"] if precision == "auto" else (precision,)
     held = {artifact.precision for artifact in bundle.artifacts if artifact.format == FORMATS[engine]}
@@ -85,12 +97,15 @@ def choose_device(bundle: Bundle, device: str, precision: str, available: Sequen
     """The device to use: the one that was asked for, or for `auto` a GPU where it is there and the bundle suits it."""
     if device != "auto":
         if device not in available:
+            hint = "; run: pip uninstall -y onnxruntime, then pip install 'edgecxr[gpu]'" if device == "cuda" else ""
             raise UnavailableError(
-                f"the device {device} was asked for, and the installed engine can use only {', '.join(available)}"
+                f"the device {device} was asked for, and the installed engine can use only {', '.join(available)}{hint}"
             )
         return device
+    if precision == "tf32" and "cuda" not in available:
+        raise UnavailableError(f"tf32 is computed on NVIDIA GPUs, and here there is only {', '.join(available)}")
     wanted = PREFERENCE["cuda"] if precision == "auto" else (precision,)
-    suits = any(artifact.precision in wanted for artifact in bundle.artifacts if artifact.format == "onnx")
+    suits = any(artifact.precision in map(stored, wanted) for artifact in bundle.artifacts if artifact.format == "onnx")
     return "cuda" if "cuda" in available and suits and precision != "int8" else "cpu"
 
 
@@ -110,8 +125,10 @@ def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = o
             raise UnavailableError(
                 f"the bundle holds no {stored(precision)} {_KINDS[kind]} artifact for {engine}, only: {held}"
             )
-        if device == "cuda" and precision == "int8":
-            raise UnavailableError("int8 artifacts are for CPUs; on cuda take fp16 or fp32")
+        if device in GPUS and precision == "int8":
+            raise UnavailableError(f"int8 artifacts are for CPUs; on {device} take fp16 or fp32")
+        if device == "cpu" and precision == "tf32":
+            raise UnavailableError("tf32 is computed on NVIDIA GPUs only, got the device cpu")
         return artifacts[stored(precision)]
     fitting = [p for p in PREFERENCE[device] if p in COMPUTES[engine]]
     for artifact in artifacts.values():
@@ -134,7 +151,7 @@ def choose(bundle: Bundle, *, engine: str = "auto", device: str = "auto", precis
     name = choose_engine(bundle, engine, device, precision, installed_engines())
     chosen = choose_device(bundle, device, precision, available_devices(name))
     artifact = choose_artifact(bundle, chosen, precision, name)
-    return Choice(artifact, name, chosen, artifact.precision if precision == "auto" else precision)
+    return Choice(artifact, name, chosen, computed(artifact, chosen, precision))
 
 
 def choices(
@@ -156,19 +173,19 @@ def choices(
     found: list[Choice] = []
     not_run: list[str] = []
     for artifact in artifacts:
-        computed = artifact.precision if precision == "auto" else precision
-        target = choose_device(bundle, device, computed, everywhere)
-        able = [name for name in ORDER if FORMATS[name] == artifact.format and computed in COMPUTES[name]]
+        target = choose_device(bundle, device, artifact.precision if precision == "auto" else precision, everywhere)
+        wanted = computed(artifact, target, precision)
+        able = [name for name in ORDER if FORMATS[name] == artifact.format and wanted in COMPUTES[name]]
         here = [name for name in able if name in installed]
-        if target == "cuda" and computed == "int8":
+        if target in GPUS and wanted == "int8":
             not_run.append(f"{artifact.file}: int8 artifacts are for CPUs")
         elif not able:
-            not_run.append(f"{artifact.file}: no engine computes {computed} from {_KINDS[artifact.format]} files")
+            not_run.append(f"{artifact.file}: no engine computes {wanted} from {_KINDS[artifact.format]} files")
         elif not here:
             reason = f"{' and '.join(installed)} can't run it so, {able[0]} can"
             not_run.append(f"{artifact.file}: {reason}: pip install 'edgecxr[{EXTRAS[able[0]]}]'")
         else:
-            found += [Choice(artifact, name, target, computed) for name in here if target in available[name]]
+            found += [Choice(artifact, name, target, wanted) for name in here if target in available[name]]
     return tuple(found), tuple(not_run)
 
 
