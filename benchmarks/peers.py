@@ -120,6 +120,7 @@ class Process:
         self._process = subprocess.Popen(
             [sys.executable, WORKER, json.dumps(peer), files],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "XDG_CACHE_HOME": str(files.parent)},  # where no result of `edgecxr tune` lies
         )  # fmt: skip
         self.answer()
 

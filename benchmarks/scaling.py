@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -75,7 +76,12 @@ def measure(bundle: Path, sources: Sequence[Path], count: int) -> dict[str, Any]
         output = Path(scratch) / "records.jsonl"
         command = [sys.executable, "-m", "edgecxr", "infer", folder, "-m", bundle, "-o", output, "--json", "--quiet"]
         begin = time.perf_counter()
-        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            list(map(str, command)),
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "XDG_CACHE_HOME": scratch},  # where no result of `edgecxr tune` lies
+        ) as process:
             looks, peak = follow(process, output, begin)
             assert process.stdout is not None
             summary = json.loads(process.stdout.read())

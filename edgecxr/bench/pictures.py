@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from edgecxr import images
-from edgecxr.bundle import Bundle
+from edgecxr.bundle import GOLDEN_INPUTS, Bundle
 from edgecxr.errors import PictureRejected, UsageError
 
 MAX_PICTURES = 200  # of the folder that was given, evenly chosen
@@ -44,7 +44,12 @@ def sample_files(paths: Sequence[Path], limit: int = MAX_PICTURES) -> tuple[Path
 
 
 def golden_files(bundle: Bundle, folder: Path) -> tuple[Path, ...]:
-    """The golden inputs as PNG files in `folder`: what there is to decode where no pictures are given."""
+    """The golden inputs as PNG files in `folder`: what there is to decode where no pictures are given.
+
+    Raises UsageError where the bundle has none, being a lone .onnx.
+    """
+    if GOLDEN_INPUTS not in bundle.files:
+        raise UsageError(f"there are no golden inputs to measure on, give PATH for pictures: {bundle.path}")
     files = []
     for index, picture in enumerate(bundle.golden_inputs()):
         path = folder / f"golden-{index}.png"

@@ -23,7 +23,7 @@ from edgecxr.engines.select import Choice
 
 SECONDS = 40.0  # with loading and reading, under a minute
 COLD_SHARE = 0.3  # of the time, for processes that start anew
-BATCH_SIZES = {"cpu": (1, 2, 4, 8), "cuda": (1, 8, 32, 128)}
+CPU_BATCHES, GPU_BATCHES = (1, 2, 4, 8), (1, 8, 32, 128)
 
 Advance = Callable[[str, int, int], Any]  # (what is being done, steps done, steps in all)
 
@@ -100,7 +100,7 @@ def _add_cases(
     plan = folder.session.plan
     # Long enough that the pool's start and end don't count for much.
     portion = 8 * max(4, plan.workers * plan.batch_size)
-    for size in batch_sizes or BATCH_SIZES[choice.device]:
+    for size in batch_sizes or (CPU_BATCHES if choice.device == "cpu" else GPU_BATCHES):
         cases.append(_model_case(latency, pictures.inputs, size))
     cases.append(
         Case(latency.identity("picture", 1), 1, _picture_call(latency.session, pictures.files), least=4, warm_up=2)

@@ -36,7 +36,7 @@ def measured(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         Image.fromarray(noisy((96, 80), i)).save(folder / "in" / f"{i}.png")
         (folder / "in" / f"{i}.txt").write_text("no picture")
     command = [sys.executable, "-m", "edgecxr", "bench", folder / "in", "-m", tiny_bundle, "--seconds", 1, *ONE]
-    outputs = ["-o", folder / "b.json", "-o", folder / "b.csv"]
+    outputs = ["-o", folder / "b.json", "-o", folder / "b.csv", "-o", folder / "b.html"]
     done = subprocess.run(
         list(map(str, [*command, *outputs])), capture_output=True, text=True, check=False, timeout=300
     )
@@ -73,6 +73,13 @@ def test_a_fresh_process_is_timed_and_weighed(measured: Path) -> None:
     assert 0 < start["seconds_low"] <= start["seconds"] <= start["seconds_high"]
     # An interpreter with numpy, Pillow and onnxruntime takes tens of MB, and the tiny network nothing.
     assert 30 < start["peak_megabytes"] < 500
+
+
+def test_the_page_names_no_file(measured: Path) -> None:
+    html = (measured / "b.html").read_text()
+    assert "Quick measurement" in html
+    assert "data:image/png;base64," in html
+    assert str(measured) not in html + (measured / "b.json").read_text() + (measured / "b.csv").read_text()
 
 
 def test_csv_has_the_columns_of_timm(measured: Path) -> None:
