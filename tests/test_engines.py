@@ -1,5 +1,8 @@
 """Which artifact runs where, and what an engine refuses."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +166,22 @@ def test_tensorrt_keeps_its_engines_by_gpu_model_and_versions(monkeypatch: pytes
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(UnavailableError, match="TensorRT's engines can't be kept"):
         ort.tensorrt_cache(b"network")
+
+
+def test_using_onnxruntime_tells_nobody(tmp_path: Path, tiny_bundle: Path, samples: Path) -> None:
+    """Left to itself, version 1.32 keeps an identifier and a queue of reports to Microsoft in the cache folder."""
+    # On a CI machine it stays silent by itself; without this, the test would have nothing to find there.
+    signs = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "TF_BUILD", "ORT_DISABLE_TELEMETRY")
+    environment = {key: value for key, value in os.environ.items() if key not in signs}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path / "home")}
+    for folder in ("cache", "home"):
+        (tmp_path / folder).mkdir()
+    code = (
+        f"import edgecxr; print(edgecxr.Classifier({str(tiny_bundle)!r}).predict({str(samples / 'phantom-1.png')!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "onnxruntime" in done.stdout, done.stderr
+    assert not [*(tmp_path / "cache").rglob("*"), *(tmp_path / "home").rglob("*")]
 
 
 def test_the_libraries_are_loaded_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
