@@ -274,11 +274,11 @@ def test_every_verb_of_data_has_help_and_stands_in_the_readme(edgecxr: Run) -> N
 
 
 def test_every_command_offers_the_same_engines_devices_and_precisions() -> None:
-    from edgecxr import cli, cli_bench, cli_eval
+    from edgecxr import cli, cli_bench, cli_eval, cli_infer
     from edgecxr.engines import select
 
     offered = {"engine": select.ENGINES, "device": select.DEVICES, "precision": select.PRECISIONS}
-    for command in (cli.infer, cli.verify, cli_bench.bench, cli_eval.evaluate):
+    for command in (cli_infer.infer, cli.verify, cli_bench.bench, cli_eval.evaluate):
         hints = get_type_hints(command)
         assert {name: get_args(hints[name]) for name in offered} == offered, command
 
