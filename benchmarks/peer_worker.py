@@ -86,21 +86,22 @@ def ort(model: str, size: int, threads: int) -> Run:
     return go
 
 
-def openvino(model: str, size: int, threads: int, hint: str) -> Run:
-    """LATENCY: one request after the other. THROUGHPUT: AsyncInferQueue, as "Optimizing for Throughput" advises.
-
-    The batch is fixed to 1 beforehand, and fp32 is said to be fp32: its default would be bfloat16 here.
-    """
+def openvino_compiled(model: str, size: int, threads: int, hint: str) -> Any:
+    """The network with a batch of 1, in its own precision: by default fp32 would become bfloat16 here."""
     import openvino as ov
 
     core = ov.Core()
     network = core.read_model(model)
     network.reshape([1, size, size, 1])
-    compiled = core.compile_model(
-        network,
-        "CPU",
-        {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads},
-    )
+    settings = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    return core.compile_model(network, "CPU", settings)
+
+
+def openvino(model: str, size: int, threads: int, hint: str) -> Run:
+    """LATENCY: one request after the other. THROUGHPUT: AsyncInferQueue, as "Optimizing for Throughput" advises."""
+    import openvino as ov
+
+    compiled = openvino_compiled(model, size, threads, hint)
     if hint == "LATENCY":
         request = compiled.create_infer_request()
 
@@ -135,6 +136,31 @@ def litert(model: str, size: int, threads: int) -> Run:
             interpreter.set_tensor(entry["index"], decode(path, size)[None].astype(entry["dtype"], copy=False))
             interpreter.invoke()
             interpreter.get_tensor(logits)
+
+    return go
+
+
+def direct(model: str, size: int, threads: int) -> Run:
+    """OpenVINO called directly, on pictures that are decoded already: what its engine here is compared with."""
+    request = openvino_compiled(model, size, threads, "LATENCY").create_infer_request()
+    return model_only(lambda image: request.infer([image])["logits"], size)
+
+
+def engine_alone(bundle: str, engine: str, precision: str, size: int) -> Run:
+    """An engine of edgecxr's with every thread on one picture, likewise."""
+    from edgecxr import Classifier
+
+    return model_only(Classifier(bundle, engine=engine, precision=precision, workers=1).session.engine.run, size)
+
+
+def model_only(call: Callable[[np.ndarray], Any], size: int) -> Run:
+    inputs: list[np.ndarray] = []
+
+    def go(files: Sequence[Path]) -> None:
+        if not inputs:  # in the warm-up
+            inputs.extend(decode(path, size)[None] for path in files)
+        for _, image in zip(files, itertools.cycle(inputs), strict=False):
+            call(image)
 
     return go
 
@@ -182,6 +208,10 @@ def load(peer: dict[str, Any]) -> Run:
         return openvino(peer["model"], size, threads, peer["hint"])
     if kind == "litert":
         return litert(peer["model"], size, threads)
+    if kind == "direct":
+        return direct(peer["model"], size, threads)
+    if kind == "engine":
+        return engine_alone(peer["bundle"], peer["engine"], peer["precision"], size)
     make = {"edgecxr": edgecxr, "bound": bound}[kind]
     return make(peer["bundle"], peer["engine"], peer["precision"])
 

@@ -2,11 +2,12 @@
 
     python benchmarks/peers.py PICTURES [-m BUNDLE] [--run RUN] [--rounds 10] [-o benchmarks/results/peers] [--add]
 
-Every process loads its model and warms up; then they take turns, one at a time, for ROUNDS rounds over all files, every
-other round in the reverse order. The rate of a round is files by seconds, start-up excluded. A ratio is taken within
-each round, so that a machine that gets slower counts for both; given is the median over the rounds with the sign test's
-interval (the tightest pair of order statistics that holds at least 95 %, or the range where there are too few rounds).
-Keras takes a fifth of the files a round, another fifth each time: it is that slow.
+Every process loads its model and warms up; then they take turns, one at a time, for ROUNDS rounds, every other round in
+the reverse order. Two rounds take every other file (`--parts 1`: every file), the next two those that were left out;
+Keras takes a fifth of them, it is that slow. The rate of a round is files by seconds, start-up excluded. A ratio is
+taken within each round, so that a machine that gets slower counts for both; given is the median over the rounds with
+the sign test's interval (the tightest pair of order statistics that holds at least 95 %, or the range where there are
+too few rounds).
 
 The bundle needs int8 as ONNX. Where it holds no fp32 ONNX file, one is made from RUN, or from the same architecture
 with fresh weights: speed doesn't depend on them, and answers aren't compared. `--add` adds rounds to an earlier result
@@ -37,7 +38,10 @@ WORKER = HERE / "peer_worker.py"
 WARM_UP = 8  # files that each process runs before the first round
 KERAS_PARTS = 5
 FP32, INT8 = "onnxruntime fp32, plain loop", "onnxruntime int8, plain loop"  # what the ratios are taken to
-TARGETS = {"plain_fp32": 2.8, "plain_int8": 1.3, "bound": 0.90}
+DIRECT, ALONE = "openvino int8 called directly, model only", "edgecxr's engine int8, model only"
+FILES = ("keras", "ort", "openvino", "litert", "edgecxr")  # kinds that go from files to answers
+# At least; of `call`, time of our OpenVINO engine against OpenVINO called directly, at most.
+TARGETS = {"plain_fp32": 2.8, "plain_int8": 1.3, "bound": 0.90, "call": 1.05}
 
 
 def main() -> None:
@@ -46,6 +50,7 @@ def main() -> None:
     parser.add_argument("-m", "--model", type=Path)
     parser.add_argument("--run", type=Path, help="a RUN of edgecxr train, for Keras and fp32")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--parts", type=int, default=2, help="a round takes one part in so many of the files")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "peers", help="without its ending")
     parser.add_argument("--add", action="store_true", help="add rounds to the result that is there")
     parser.add_argument("--fp32", type=Path, help="where the fp32 file is, or is kept once it was made")
@@ -54,10 +59,12 @@ def main() -> None:
     files = [path for path in images.find([arguments.pictures]).paths if is_picture(path)]
     target = arguments.output.with_suffix(".json")
     earlier = json.loads(target.read_text()) if arguments.add else None
+    done = max(map(len, earlier["rounds"].values())) if earlier else 0
+    turns = range(done, done + arguments.rounds)
     before = environment.snapshot()
     with tempfile.TemporaryDirectory() as scratch:
         peers, skipped = line_up(bundle, arguments.run, arguments.fp32 or Path(scratch) / "fp32.onnx")
-        rounds, failed = take_turns(peers, files, arguments.rounds, Path(scratch))
+        rounds, failed = take_turns(peers, files, turns, arguments.parts, Path(scratch))
     described = environment.describe(before, environment.snapshot())
     report = summarise(bundle, files, peers, rounds, {**skipped, **failed}, described, earlier)
     target.write_text(json.dumps(report, indent=1) + "\n")
@@ -110,6 +117,11 @@ def line_up(bundle: Bundle, run: Path | None, fp32: Path) -> tuple[dict[str, dic
         for engine in engines:
             told = {**common, "kind": kind, "bundle": str(bundle.path), "engine": engine, "precision": "int8"}
             peers[f"{prefix} int8, {engine}"] = told
+    # Without files: what a call costs beyond the engine's own.
+    peers[DIRECT] = {**common, "kind": "direct", "model": onnx["int8"]}
+    for engine in ("openvino", "onnxruntime"):
+        told = {**common, "kind": "engine", "bundle": str(bundle.path), "engine": engine, "precision": "int8"}
+        peers[f"{ALONE}, {engine}"] = told
     return peers, skipped
 
 
@@ -148,7 +160,7 @@ def last_line(text: str) -> str:
 
 
 def take_turns(
-    peers: dict[str, dict[str, Any]], files: Sequence[Path], count: int, scratch: Path
+    peers: dict[str, dict[str, Any]], files: Sequence[Path], turns: range, parts: int, scratch: Path
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, str]]:
     """(name -> a row a round, name -> why it failed)"""
     listed = scratch / "files.json"
@@ -162,13 +174,13 @@ def take_turns(
         except RuntimeError as error:
             failed[name] = str(error)
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in running}
-    for turn in range(count):
+    for turn in turns:
         for name in list(running) if turn % 2 == 0 else list(reversed(running)):
-            slow = peers[name]["kind"] == "keras"
-            places = range(turn % KERAS_PARTS, len(files), KERAS_PARTS) if slow else range(len(files))
+            each = KERAS_PARTS if peers[name]["kind"] == "keras" else parts
+            places = range(turn // 2 % each, len(files), each)
             row = running[name].run(places)
             rounds[name].append({**row, "pictures": len(places)})
-            say(f"round {turn + 1} of {count}: {name}: {len(places) / row['seconds']:.1f}/s")
+            say(f"round {turn + 1} of {turns.stop}: {name}: {len(places) / row['seconds']:.1f}/s")
     for process in running.values():
         process.end()
     return rounds, failed
@@ -230,7 +242,17 @@ def summarise(
         "rates": {
             name: {"median": median(values), "low": min(values), "high": max(values), "rounds": values}
             for name, values in rates.items()
-            if peers[name]["kind"] != "bound"
+            if peers[name]["kind"] in FILES
+        },
+        "model_only": {
+            name: {"median": median(values), "low": min(values), "high": max(values), "rounds": values}
+            for name, values in rates.items()
+            if peers[name]["kind"] in ("direct", "engine")
+        },
+        "call": {
+            engine: ratio(rates[DIRECT], rates[f"{ALONE}, {engine}"])
+            for engine in ("openvino", "onnxruntime")
+            if DIRECT in rates and f"{ALONE}, {engine}" in rates
         },
         "edgecxr": ours,
         "targets": TARGETS,
@@ -267,9 +289,10 @@ def table(report: dict[str, Any]) -> str:
     """The report as Markdown, for the README."""
     found = report["machines"][-1]
     count = max(len(rows) for rows in report["rounds"].values())
+    most = max(row["pictures"] for rows in report["rounds"].values() for row in rows)
     lines = [
-        f"{report['same']['files']} pictures, {count} rounds in turn, a process each, start-up excluded; "
-        f"{found['cpu']}, {found['cpus_usable']} CPUs ({', '.join(found['cpu_features'])}).",
+        f"{report['same']['files']} pictures, {count} rounds in turn of {most} each, a process each, "
+        f"start-up excluded; {found['cpu']}, {found['cpus_usable']} CPUs ({', '.join(found['cpu_features'])}).",
         "",
         "| what | pictures/s | slowest–fastest round |",
         "|---|---|---|",
@@ -286,6 +309,11 @@ def table(report: dict[str, Any]) -> str:
                 interval = f"{low:.2f}–{high:.2f} ({row[key]['coverage']:.1%})"
                 target = f"≥ {report['targets'][key]:.2f}"
                 lines.append(f"| {name} | {title} | {row[key]['median']:.2f} | {interval} | {target} |")
+    for engine, row in report["call"].items():
+        low, high = row["interval"]
+        interval = f"{low:.2f}–{high:.2f} ({row['coverage']:.1%})"
+        target = f"≤ {report['targets']['call']:.2f}" if engine == "openvino" else ""
+        lines.append(f"| {ALONE}, {engine}: time | {DIRECT} | {row['median']:.2f} | {interval} | {target} |")
     if report["skipped"]:
         lines += ["", *(f"Left out: {name} ({why})." for name, why in report["skipped"].items())]
     told = sorted({sentence for each in report["machines"] for sentence in environment.warnings(each)})
