@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import edgecxr
-from edgecxr import cli_audit, cli_bench, cli_data, cli_eval, cli_infer, cli_lab
+from edgecxr import cli_audit, cli_bench, cli_data, cli_eval, cli_infer, cli_lab, cli_tune
 from edgecxr.cli_common import (
     DeviceOption,
     EngineOption,
@@ -138,6 +138,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 app.command()(cli_bench.bench)
+app.command()(cli_tune.tune)
 app.command(name="eval")(cli_eval.evaluate)
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_audit.audit)

@@ -6,6 +6,7 @@ isn't installed, and a file that can't be understood is passed over with a note.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -77,7 +78,8 @@ def remember(bundle: Bundle, winner: Configuration, details: Mapping[str, Any]) 
         beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise StorageError(f"the winner can't be remembered ({error.strerror}): {path}") from None
     return path
 
