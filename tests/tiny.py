@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,8 @@ def golden_inputs() -> np.ndarray:
     return np.stack([rng.integers(0, 32 * (i + 1), (SIZE, SIZE, 1)).astype(np.uint8) for i in range(8)])
 
 
-def write_bundle(folder: Path, **changes: Any) -> Path:
-    """Write the tiny bundle; `changes` replace fields of its manifest before the digest is taken."""
+def write_bundle(folder: Path, model: bytes | None = None, **changes: Any) -> Path:
+    """Write the tiny bundle, or one of another `model`; `changes` replace fields of its manifest before its digest."""
     inputs = golden_inputs()
     stored = io.BytesIO()
     np.save(stored, inputs)
@@ -78,8 +79,8 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
         for p in ("fp32", "int8")
     ]
     contents = {
-        "model.fp32.onnx": tiny_model(),
-        "model.int8.onnx": tiny_model(),  # stands in for one: the runtime doesn't look inside
+        "model.fp32.onnx": model or tiny_model(),
+        "model.int8.onnx": model or tiny_model(),  # stands in for one: the runtime doesn't look inside
         "golden/inputs.npy": stored.getvalue(),
         "golden/expected.json": json.dumps(expected).encode(),
         "MODEL_CARD.md": b"# Tiny\n",
@@ -109,3 +110,53 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
     manifest["digest"] = manifest_digest(manifest)
     (folder / "bundle.json").write_text(json.dumps(manifest))
     return folder
+
+
+def deep_model(seed: int = 3) -> bytes:
+    """As `tiny_model`, of the kinds of layers that an Xception has, with random weights: its last bits depend on which
+    kernels an engine takes, as those of a whole network do."""
+    rng = np.random.default_rng(seed)
+    constants: dict[str, np.ndarray] = {"nchw": np.array([-1, 1, SIZE, SIZE], dtype=np.int64)}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["float", "nchw"], ["x0"]),
+    ]
+    channels = [1, 32, 64, 128, 256]
+    for i, (before, after) in enumerate(itertools.pairwise(channels)):
+        groups = before if i else 1
+        width = before if i else after
+        scale = 1 / 255 if i == 0 else 1.0
+        spread = np.sqrt(2 / 9) if i else np.sqrt(2 / 9) * scale
+        constants[f"d{i}"] = rng.normal(0, spread, (width, 1, 3, 3)).astype(np.float32)
+        constants[f"p{i}"] = rng.normal(0, np.sqrt(2 / width), (after, width, 1, 1)).astype(np.float32)
+        nodes += [
+            helper.make_node(
+                "Conv", [f"x{i}", f"d{i}"], [f"c{i}"], kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2], group=groups
+            ),
+            helper.make_node("Conv", [f"c{i}", f"p{i}"], [f"b{i}"]),
+            helper.make_node("Relu", [f"b{i}"], [f"x{i + 1}"]),
+        ]
+    constants |= {
+        "head": rng.normal(0, np.sqrt(2 / channels[-1]), (3, channels[-1], 1, 1)).astype(np.float32),
+        "axes": np.array([1, 2], dtype=np.int64),
+        "bias": BIAS,
+    }
+    nodes += [
+        helper.make_node("Conv", [f"x{len(channels) - 1}", "head"], ["maps"]),
+        helper.make_node("Transpose", ["maps"], ["evidence"], perm=[0, 2, 3, 1]),
+        helper.make_node("ReduceSum", ["evidence", "axes"], ["sums"], keepdims=0),
+        helper.make_node("Add", ["sums", "bias"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "deep",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 1])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3]),
+            helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ["N", 4, 4, 3]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
