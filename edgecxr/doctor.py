@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgecxr import bundle, machine
+from edgecxr import bundle, machine, tuned
 from edgecxr.engines import litert, ort, ov, select
 from edgecxr.errors import EdgecxrError, UnavailableError
 
@@ -109,7 +109,7 @@ def _bundle() -> list[Finding]:
             embedded.read(file)
     except EdgecxrError as error:
         return [Finding("problem", f"the embedded bundle: {error}", "pip install --force-reinstall edgecxr")]
-    found = [Finding("ok", f"embedded bundle {embedded.name} {embedded.version}, every hash right")]
+    found = [Finding("ok", f"embedded bundle {embedded.name} {embedded.version}, every hash right"), *_tuned(embedded)]
     installed = select.installed_engines()
     try:
         if installed:  # else that was said above
@@ -117,6 +117,19 @@ def _bundle() -> list[Finding]:
     except UnavailableError as error:
         found.append(Finding("problem", f"the embedded bundle: {error}"))
     return found
+
+
+def _tuned(embedded: bundle.Bundle) -> list[Finding]:
+    """What `auto` takes because of an earlier `edgecxr tune`."""
+    winner, note = tuned.remembered(embedded)
+    if note is not None:
+        return [Finding("note", note, "edgecxr tune  (or edgecxr tune --forget)")]
+    if winner is None:
+        return []
+    what = (
+        f"{winner.engine} {winner.precision} on {winner.device}, {winner.workers} workers of {winner.threads} threads"
+    )
+    return [Finding("ok", f"tuned here for the embedded bundle: {what}, batches of {winner.batch_size}")]
 
 
 def _cpu(fingerprint: dict[str, Any]) -> list[Finding]:

@@ -50,7 +50,8 @@ def cgroup_quota(root: Path, membership: Path) -> float | None:
         if controllers == "":
             base = root
         elif "cpu" in controllers.split(","):
-            base = root / "cpu"
+            base = root / controllers  # where it is mounted; mostly "cpu" is a link to it
+            base = base if base.is_dir() else root / "cpu"
         else:
             continue
         folder = base / path.lstrip("/")

@@ -3,10 +3,12 @@
 import importlib.metadata
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from edgecxr import doctor
+from edgecxr import doctor, tuned
+from edgecxr.bundle import load
 from edgecxr.engines import litert, ov, select
 from edgecxr.errors import UnavailableError
 
@@ -72,6 +74,19 @@ def test_an_engine_that_cannot_run_the_embedded_bundle_is_a_problem(monkeypatch:
     monkeypatch.setattr(doctor, "_onnxruntimes", lambda: ())
     problem = said("problem")[0]
     assert "litert can't run this bundle, onnxruntime can; run: pip install 'edgecxr[cpu]'" in problem.what
+
+
+def test_what_was_tuned_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert not any("tuned" in finding.what for finding in doctor.diagnose().findings)
+    winner = tuned.Configuration("model.int8.onnx", "openvino", "cpu", "int8", 2, 1, 4)
+    path = tuned.remember(load(), winner, {})
+    lines = [finding.what for finding in said("ok")]
+    assert "tuned here for the embedded bundle: openvino int8 on cpu, 2 workers of 1 threads, batches of 4" in lines, (
+        lines
+    )
+    path.write_text("damaged")
+    assert any("passed over" in f.what and "--forget" in f.repair for f in said("note"))
 
 
 def test_no_engine_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,13 @@ def cgroup(tmp_path: Path, files: dict[str, str], membership: str) -> tuple[Path
         ({"a/cpu.max": "200000 100000\n", "a/b/cpu.max": "50000 100000\n"}, "0::/a/b\n", 0.5),
         ({"a/cpu.max": "100000 100000\n", "a/b/cpu.max": "max 100000\n"}, "0::/a/b\n", 1.0),
         ({"cpu/d/cpu.cfs_quota_us": "300000\n", "cpu/d/cpu.cfs_period_us": "100000\n"}, "4:cpu,cpuacct:/d\n", 3.0),
+        (
+            {"cpu,cpuacct/d/cpu.cfs_quota_us": "50000\n", "cpu,cpuacct/d/cpu.cfs_period_us": "100000\n"},
+            "4:cpu,cpuacct:/d\n",
+            0.5,
+        ),
+        # A container whose own group is the root of what it sees, though the kernel names it from the host's root.
+        ({"cpu.max": "150000 100000\n"}, "0::/docker/1234\n", 1.5),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, "4:cpu:/\n1:memory:/x\n", None),
         ({}, "0::/\n", None),
     ],

@@ -247,13 +247,15 @@ def test_the_options_reach_the_engine(
 def test_bench_measures_each_artifact_on_each_engine(
     edgecxr: Callable[..., subprocess.CompletedProcess[str]], both_formats: Path
 ) -> None:
-    report = json.loads(edgecxr("bench", "-m", both_formats, "--seconds", 1, "-b", 1, "--json").stdout)
+    report = json.loads(edgecxr("bench", "-m", both_formats, "--seconds", 1, "-b", 1, "--json", timeout=600).stdout)
     assert {(r["engine"], r["artifact"]) for r in report["results"]} == {
         (engine, f"model.{p}.{'tflite' if engine == 'litert' else 'onnx'}") for engine in ALL for p in ("fp32", "int8")
     }
     assert {"openvino", "ai-edge-litert", "onnxruntime"} <= set(report["machine"]["packages"])
     one = json.loads(
-        edgecxr("bench", "-m", both_formats, "--seconds", 1, "-b", 1, "--json", "--engine", "litert").stdout
+        edgecxr(
+            "bench", "-m", both_formats, "--seconds", 1, "-b", 1, "--json", "--engine", "litert", timeout=600
+        ).stdout
     )
     assert {r["engine"] for r in one["results"]} == {"litert"}
 
