@@ -18,7 +18,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def mlperf(
         **session.plan.__dict__,
         **parse(summary),
         "machine": described,
-        "warnings": environment.warnings(described),
+        "warnings": [*session.notes, *environment.warnings(described)],
         "summary": summary,  # in LoadGen's own words
         "errors_logged": detail.count('"is_error": true'),
     }
@@ -97,7 +97,7 @@ class _System:
     """The system under test: answers LoadGen's queries with the session's engine.
 
     An exception must not reach LoadGen's C++ loop, which would end the process: the first is kept in `failure`, and
-    what is asked after it is answered at once, so that the run ends.
+    what is asked after it is answered at once, so that the run ends. No sample may be answered twice.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class _System:
         self._files = files
         self.inputs = np.zeros((len(files), contract.height, contract.width, 1), dtype=np.uint8)
         self.failure: Exception | None = None
+        self._waiting: set[int] = set()  # samples of the query in hand that aren't answered yet
         self.begin = 0.0
         self.seconds = SECONDS
         self.answered = 0
@@ -124,13 +125,14 @@ class _System:
 
     def issue(self, query: Sequence[Any]) -> None:
         """Answer a query: one sample, eight, or all of them."""
+        self._waiting = {sample.id for sample in query}
         try:
             if self.failure is None:
                 self._answer(query)
-                return
         except Exception as error:  # see above; it is raised when LoadGen has returned
             self.failure = error
-        self._complete([sample.id for sample in query])
+        if self._waiting:
+            self._complete(sorted(self._waiting))
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -163,7 +165,9 @@ class _System:
             for batch in batches:
                 self._batch(batch)
             return
-        for done in [self._pool.submit(self._batch, batch) for batch in batches]:
+        running = [self._pool.submit(self._batch, batch) for batch in batches]
+        wait(running)  # all of them, also where one failed: it is known then what is answered
+        for done in running:
             done.result()
 
     @functools.cached_property
@@ -179,6 +183,7 @@ class _System:
         return probabilities(self.session.engine.run(inputs), self.session.bundle.temperature)
 
     def _complete(self, ids: Sequence[int]) -> None:
+        self._waiting.difference_update(ids)
         self._loadgen.QuerySamplesComplete([self._loadgen.QuerySampleResponse(each, 0, 0) for each in ids])
         self.answered += len(ids)
         if self.expected:

@@ -75,7 +75,7 @@ def sustained(
         **session.provenance.__dict__,
         **session.plan.__dict__,
         "machine": described,
-        "warnings": environment.warnings(described),
+        "warnings": [*session.notes, *environment.warnings(described)],
         "windows": [asdict(each) for each in windows],
         **drop(windows),
     }

@@ -161,15 +161,21 @@ def test_every_sample_is_answered_once_with_its_own_picture(
 
 def test_a_failure_ends_the_run_and_is_told(system: tuple[Any, FakeLoadGen]) -> None:
     under_test, loadgen = system
+    logits = under_test.logits
 
     def broken(inputs: np.ndarray) -> np.ndarray:
-        raise RuntimeError("by design")
+        if np.array_equal(inputs[0], under_test.inputs[1]):
+            raise RuntimeError("by design")
+        return logits(inputs)
 
     under_test.logits = broken
-    under_test.issue(query([0]))
-    under_test.issue(query([1, 2]))
+    under_test.issue(query([0, 1, 2, 0]))
+    # Each exactly once: LoadGen waits for every sample, and counts on no second answer.
+    assert sorted(loadgen.answered) == [100, 101, 102, 103]
+    loadgen.answered.clear()
+    under_test.issue(query([0, 0]))
+    assert sorted(loadgen.answered) == [100, 101]
     assert str(under_test.failure) == "by design"
-    assert loadgen.answered == [100, 100, 101]  # answered all the same: LoadGen waits for each
 
 
 @pytest.mark.parametrize("scenario", ["single", "multi", "offline"])
