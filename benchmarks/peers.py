@@ -23,6 +23,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("-m", "--model", type=Path)
     parser.add_argument("--run", type=Path, help="a RUN of edgecxr train, for Keras and fp32")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=600, help="begin no round that would end after them")
     parser.add_argument("--parts", type=int, default=2, help="a round takes one part in so many of the files")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "peers", help="without its ending")
     parser.add_argument("--add", action="store_true", help="add rounds to the result that is there")
@@ -62,9 +64,10 @@ def main() -> None:
     done = max(map(len, earlier["rounds"].values())) if earlier else 0
     turns = range(done, done + arguments.rounds)
     before = environment.snapshot()
+    until = before.monotonic + arguments.seconds
     with tempfile.TemporaryDirectory() as scratch:
         peers, skipped = line_up(bundle, arguments.run, arguments.fp32 or Path(scratch) / "fp32.onnx")
-        rounds, failed = take_turns(peers, files, turns, arguments.parts, Path(scratch))
+        rounds, failed = take_turns(peers, files, turns, arguments.parts, until, Path(scratch))
     described = environment.describe(before, environment.snapshot())
     report = summarise(bundle, files, peers, rounds, {**skipped, **failed}, described, earlier)
     target.write_text(json.dumps(report, indent=1) + "\n")
@@ -160,7 +163,7 @@ def last_line(text: str) -> str:
 
 
 def take_turns(
-    peers: dict[str, dict[str, Any]], files: Sequence[Path], turns: range, parts: int, scratch: Path
+    peers: dict[str, dict[str, Any]], files: Sequence[Path], turns: range, parts: int, until: float, scratch: Path
 ) -> tuple[dict[str, list[dict[str, float]]], dict[str, str]]:
     """(name -> a row a round, name -> why it failed)"""
     listed = scratch / "files.json"
@@ -174,13 +177,19 @@ def take_turns(
         except RuntimeError as error:
             failed[name] = str(error)
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in running}
+    longest = 0.0
     for turn in turns:
+        begin = time.monotonic()
+        if longest and begin + longest > until:
+            say(f"no time for more rounds: {turn - turns.start} of {len(turns)}")
+            break
         for name in list(running) if turn % 2 == 0 else list(reversed(running)):
             each = KERAS_PARTS if peers[name]["kind"] == "keras" else parts
             places = range(turn // 2 % each, len(files), each)
             row = running[name].run(places)
             rounds[name].append({**row, "pictures": len(places)})
             say(f"round {turn + 1} of {turns.stop}: {name}: {len(places) / row['seconds']:.1f}/s")
+        longest = max(longest, time.monotonic() - begin)
     for process in running.values():
         process.end()
     return rounds, failed
