@@ -1,16 +1,19 @@
 """Does the int8 model answer on other CPUs as it does here? Asked under qemu's user emulation (Debian: qemu-user).
 
-    python benchmarks/emulation.py [-m BUNDLE] [-o emulation.json] [--cpu Haswell --cpu Nehalem] [--pictures 8]
+    python benchmarks/emulation.py [-m BUNDLE] [-o emulation.json] [--cpu Haswell …] [--pictures 8]
+    benchmarks/aarch64_root.sh FOLDER; python benchmarks/emulation.py --aarch64 FOLDER
 
 Runs the golden inputs of the bundle's int8 ONNX file through ONNX Runtime: on this machine's CPU, then in the same
 Python on emulated x86-64 CPUs without AVX-512 and VNNI, whose integer kernels are others and saturate where weights
-take the whole range of int8. Compares logits. An emulated picture takes many seconds; each CPU has its own process.
+take the whole range of int8; with FOLDER, on emulated aarch64 CPUs too, in a Python of theirs. Compares logits. An
+emulated picture takes many seconds; each CPU has a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -29,9 +32,13 @@ from edgecxr.errors import BundleError, UnavailableError
 from edgecxr.machine import fingerprint
 
 QEMU = "qemu-x86_64"
+QEMU_AARCH64 = "qemu-aarch64"
 # Names of qemu, with what of the instructions that matter here each CPU has.
 CPUS = {"Haswell": "AVX2 and FMA, no AVX-512 and no VNNI (2013)", "Nehalem": "SSE4.2, no AVX (2008)"}
+AARCH64_CPUS = {"cortex-a72": "NEON, no dot products (2015)", "neoverse-n1": "NEON with dot products (2019)"}
 LACKING = ("AVX512F", "AVX512VNNI")  # as numpy names them
+
+SHOWN = ("AVX", "FMA", "SSE4", "NEON", "ASIMD")
 
 # In a process of its own: argument 1 the model's file, 2 the inputs' .npy. One thread, as golden vectors are compared.
 WORKER = """
@@ -77,22 +84,31 @@ def int8_artifact(bundle: Bundle) -> Artifact:
     raise BundleError(f"the bundle holds no int8 ONNX artifact: {bundle.path}")
 
 
-def run(model: bytes, inputs: npt.NDArray[np.uint8], cpu: str | None = None, timeout: float | None = None) -> Answers:
-    """Logits of inputs (G, H, W, 1) on the emulated `cpu`, or on this machine's (None), after at most `timeout` s.
+def run(model: bytes, inputs: npt.NDArray[np.uint8], cpu: str | None = None, aarch64: Path | None = None) -> Answers:
+    """Logits of inputs (G, H, W, 1) on the emulated `cpu`, or on this machine's (None).
 
-    Raises UnavailableError where the process fails.
+    A CPU of AARCH64_CPUS needs the folder `aarch64` that aarch64_root.sh made. Raises UnavailableError where the
+    process fails.
     """
-    emulator = [] if cpu is None else [QEMU, "-cpu", cpu]
+    python, environment = [sys.executable], dict(os.environ)
+    if cpu in AARCH64_CPUS:
+        if aarch64 is None or not (aarch64 / "root/usr/bin/python3.11").is_file():
+            raise UnavailableError(f"{cpu} needs a folder that benchmarks/aarch64_root.sh made, got {aarch64}")
+        root = aarch64.resolve() / "root"
+        python = [QEMU_AARCH64, "-cpu", cpu, "-L", str(root), str(root / "usr/bin/python3.11")]
+        environment |= {"PYTHONHOME": str(root / "usr"), "PYTHONPATH": str(aarch64.resolve() / "site")}
+    elif cpu is not None:
+        python = [QEMU, "-cpu", cpu, *python]
     with tempfile.TemporaryDirectory(prefix="edgecxr-") as scratch:
         file, array = Path(scratch) / "model.onnx", Path(scratch) / "inputs.npy"
         file.write_bytes(model)
         np.save(array, inputs)
         done = subprocess.run(
-            [*emulator, sys.executable, "-c", WORKER, str(file), str(array)],
+            [*python, "-c", WORKER, str(file), str(array)],
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout,
+            env=environment,
         )
     if done.returncode != 0:
         reason = ([line for line in done.stderr.splitlines() if line.strip()] or ["no word"])[-1]
@@ -107,11 +123,11 @@ def compare(here: Answers, there: Answers) -> dict[str, Any]:
         "max_dlogit": float(np.abs(here.logits - there.logits).max()),
         "label_flips": int((here.logits.argmax(axis=1) != there.logits.argmax(axis=1)).sum()),
         "bit_equal": bool(np.array_equal(here.logits, there.logits)),
-        "features": [feature for feature in there.features if feature.startswith(("AVX", "FMA", "SSE4"))],
+        "features": [feature for feature in there.features if feature.startswith(SHOWN)],
     }
 
 
-def report(bundle: Bundle, cpus: Sequence[str], pictures: int) -> dict[str, Any]:
+def report(bundle: Bundle, cpus: Sequence[str], pictures: int, aarch64: Path | None = None) -> dict[str, Any]:
     """Run the bundle's first golden inputs on this CPU and on each of `cpus`."""
     artifact = int8_artifact(bundle)
     model, inputs = bundle.read(artifact.file), bundle.golden_inputs()[:pictures]
@@ -119,7 +135,8 @@ def report(bundle: Bundle, cpus: Sequence[str], pictures: int) -> dict[str, Any]
     rows: dict[str, Mapping[str, Any]] = {}
     for cpu in cpus:
         print(f"{cpu} …", file=sys.stderr, flush=True)
-        rows[cpu] = {"what": CPUS.get(cpu, ""), **compare(here, run(model, inputs, cpu))}
+        what = {**CPUS, **AARCH64_CPUS}.get(cpu, "")
+        rows[cpu] = {"what": what, **compare(here, run(model, inputs, cpu, aarch64))}
     version = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
     return {
         "what": "golden inputs of the int8 ONNX file on emulated CPUs, against this machine's",
@@ -129,7 +146,7 @@ def report(bundle: Bundle, cpus: Sequence[str], pictures: int) -> dict[str, Any]
         "pictures": len(inputs),
         "tolerance": next(e.tolerance for e in bundle.golden_expected() if e.artifact == artifact.file),
         "emulator": version,
-        "here": [feature for feature in here.features if feature.startswith(("AVX", "FMA", "SSE4"))],
+        "here": [feature for feature in here.features if feature.startswith(SHOWN)],
         "emulated": rows,
         "environment": fingerprint(),
     }
@@ -139,13 +156,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-m", "--model", type=Path)
     parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--cpu", action="append", help=f"a CPU that qemu knows (default: {', '.join(CPUS)})")
+    parser.add_argument("--cpu", action="append", help="a CPU that qemu knows (default: all that this file names)")
+    parser.add_argument("--aarch64", type=Path, metavar="FOLDER", help="what aarch64_root.sh made")
     parser.add_argument("--pictures", type=int, default=8)
     arguments = parser.parse_args()
     reason = absence()
     if reason is not None:
         parser.exit(4, f"{reason}\n")
-    text = json.dumps(report(load(arguments.model), arguments.cpu or list(CPUS), arguments.pictures), indent=2)
+    cpus = arguments.cpu or [*CPUS, *(AARCH64_CPUS if arguments.aarch64 else ())]
+    text = json.dumps(report(load(arguments.model), cpus, arguments.pictures, arguments.aarch64), indent=2)
     print(text)
     if arguments.output:
         arguments.output.write_text(text + "\n")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,4 +40,18 @@ def test_another_cpu_gives_the_same_answers(native: emulation.Answers, cpu: str)
     (row,) = (r for r in bundle.golden_expected() if (r.artifact, r.engine) == (artifact, "onnxruntime"))
     assert np.abs(there.logits - native.logits).max() <= row.tolerance
     assert np.abs(there.logits - row.logits).max() <= row.tolerance
+    assert np.array_equal(there.logits.argmax(axis=1), native.logits.argmax(axis=1))
+
+
+@pytest.mark.parametrize("cpu", list(emulation.AARCH64_CPUS))
+def test_aarch64_gives_the_same_answers(native: emulation.Answers, cpu: str) -> None:
+    folder = os.environ.get("EDGECXR_AARCH64")
+    if folder is None or shutil.which(emulation.QEMU_AARCH64) is None:
+        pytest.skip("no EDGECXR_AARCH64 (a folder made by benchmarks/aarch64_root.sh), or no qemu-aarch64")
+    bundle = load()
+    artifact = emulation.int8_artifact(bundle).file
+    there = emulation.run(bundle.read(artifact), bundle.golden_inputs(), cpu, Path(folder))
+    assert "NEON" in there.features
+    (row,) = (r for r in bundle.golden_expected() if (r.artifact, r.engine) == (artifact, "onnxruntime"))
+    assert np.abs(there.logits - native.logits).max() <= row.tolerance
     assert np.array_equal(there.logits.argmax(axis=1), native.logits.argmax(axis=1))

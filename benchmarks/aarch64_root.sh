@@ -1,0 +1,39 @@
+#!/bin/sh
+# A Python with numpy and ONNX Runtime for aarch64, unpacked into FOLDER, to be run by qemu-aarch64 (Debian 12: qemu-user).
+#
+#     benchmarks/aarch64_root.sh FOLDER       then: python benchmarks/emulation.py --aarch64 FOLDER
+#
+# Needs apt-get and dpkg (Debian 12; installs nothing), pip and the network: about 60 MB.
+set -eu
+[ $# -eq 1 ] || { echo "usage: $0 FOLDER" >&2; exit 2; }
+mkdir -p "$1/debs/lists/partial" "$1/debs/archives/partial" "$1/root" "$1/site"
+folder=$(cd "$1" && pwd)
+
+# apt with lists of its own, so that the machine's stay as they are.
+apt() {
+  apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=root \
+    -o Dir::State::Lists="$folder/debs/lists" -o Dir::Cache="$folder/debs" "$@"
+}
+apt update
+cd "$folder/debs"
+apt download python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6 libgcc-s1 libstdc++6 zlib1g libexpat1 \
+  libssl3 libffi8 libbz2-1.0 liblzma5 libuuid1
+for package in *.deb; do dpkg -x "$package" "$folder/root"; done
+
+"${PYTHON:-python3}" -m pip install --quiet --target "$folder/site" --platform manylinux_2_28_aarch64 \
+  --platform manylinux_2_27_aarch64 --python-version 3.11 --only-binary :all: --no-deps --upgrade onnxruntime numpy
+
+# ONNX Runtime 1.32 dies where /proc/cpuinfo is that of an x86-64 host; what it computes with, it asks the CPU itself.
+mkdir -p "$folder/root/proc" "$folder/root/sys/devices/system/cpu"
+cat > "$folder/root/proc/cpuinfo" <<'END'
+processor	: 0
+BogoMIPS	: 50.00
+Features	: fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid
+CPU implementer	: 0x41
+CPU architecture: 8
+CPU variant	: 0x0
+CPU part	: 0xd08
+CPU revision	: 3
+
+END
+for list in possible present online; do echo 0 > "$folder/root/sys/devices/system/cpu/$list"; done
