@@ -88,6 +88,7 @@ class Expected:
     engine: str
     logits: npt.NDArray[np.float32]  # (G, K)
     tolerance: float  # largest accepted |difference| of a logit
+    precision: str = ""  # that was computed; "" is the artifact's own, as in bundles of before the field was there
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ class Bundle:
                     str(row["engine"]),
                     np.asarray(row["logits"], dtype=np.float32),
                     float(row["tolerance"]),
+                    str(row.get("precision", "")),
                 )
                 for row in rows
             )

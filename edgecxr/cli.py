@@ -100,7 +100,7 @@ def verify(
         for note in result.notes:
             out.print(note, markup=False)
     if not result.passed:
-        complain("golden vectors are outside their tolerance: this device doesn't give the bundle's answers")
+        complain(f"golden vectors are outside their tolerance: {result.diagnosis}")
         raise typer.Exit(5)
 
 

@@ -100,11 +100,21 @@ def export(
     data: Annotated[
         Path | None, typer.Option(metavar="DATA", help="The data of the run (default: where it was then).")
     ] = None,
-    precisions: Annotated[str, typer.Option(help="Artifacts to put into the bundle.")] = "fp32,int8",
+    formats: Annotated[str, typer.Option(help="Files to put into the bundle: of onnx, tflite.")] = "onnx",
+    precisions: Annotated[str, typer.Option(help="And in which precisions: of fp32, fp16, int8.")] = "fp32,int8",
     name: Annotated[str, typer.Option(help="Name of the model.")] = "xception-cxr",
     model_version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
     opset: Annotated[int, typer.Option(min=17, max=18, help="ONNX operator set.")] = 17,
     calibration_pictures: Annotated[int, typer.Option(min=8, help="Training pictures that set the int8 ranges.")] = 128,
+    full_range: Annotated[
+        bool, typer.Option("--full-range", help="8-bit int8 weights: they saturate on x86 CPUs without VNNI.")
+    ] = False,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=100, help="Points of accuracy on test that int8 may lose.")
+    ] = 0.3,
+    max_flips: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent of test pictures whose class int8 may change.")
+    ] = 0.5,
     twins: Annotated[Path | None, typer.Option(help="Report of benchmarks/twins.py, for the card.")] = None,
     other_source: Annotated[
         list[Path] | None, typer.Option(help="Report of edgecxr eval on another source, for the card.")
@@ -113,23 +123,26 @@ def export(
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
 ) -> None:
-    """Convert a RUN to a bundle: ONNX fp32 and int8, compared with Keras on real pictures (extra: export).
+    """Convert a RUN to a bundle: ONNX and TFLite files, each compared with Keras on real pictures (extra: export).
 
-    Exit code 5 if an artifact strays from the Keras model; no bundle is written then.
+    Exit code 5 if one strays from the Keras model: no bundle is written then, and NAME.refused.json says why.
     """
-    known = ("fp32", "int8")
-    chosen = tuple(part.strip() for part in precisions.split(","))
-    if not set(chosen) <= set(known):
-        raise UsageError(f"--precisions expects some of {','.join(known)}, got {precisions!r}")
-    load_lab("edgecxr_export.stage", "export").export(
+    stage = load_lab("edgecxr_export.stage", "export")
+    options = stage.Options(
+        formats=_listed(formats),
+        precisions=_listed(precisions),
+        opset=opset,
+        calibration_pictures=calibration_pictures,
+        full_range=full_range,
+        gates=stage.Gates(max_drop=max_drop / 100, max_flips=max_flips / 100),
+    )
+    stage.export(
         run,
         output,
         data,
+        options=options,
         name=name,
         version=model_version,
-        precisions=chosen,
-        opset=opset,
-        calibration_pictures=calibration_pictures,
         notes=note or [],
         twins=_report(twins) if twins else None,
         other_sources=[_report(path) for path in other_source or []],
@@ -137,6 +150,11 @@ def export(
         overwrite=overwrite,
         console=Console(stderr=True, highlight=False),
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """The different parts of a comma-separated list, in its order."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def load_lab(module: str, extra: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr.bundle import Artifact, Bundle, Expected
+from edgecxr.diagnosis import diagnose, float_difference
 from edgecxr.engines import Engine
 from edgecxr.engines.select import ORDER, Choice, choices, open_engine
 from edgecxr.errors import BundleError, GateError, UnavailableError
@@ -52,6 +53,7 @@ class Verification:
     golden: tuple[GoldenCheck, ...]
     not_run: tuple[str, ...]  # artifacts that no engine here can run, each with the reason
     notes: tuple[str, ...]  # answers that were compared with another engine's, at a wider tolerance
+    diagnosis: str = ""  # where it didn't pass, why: one sentence
 
     @property
     def passed(self) -> bool:
@@ -68,26 +70,30 @@ def verify(
     """
     for file in bundle.files:
         bundle.read(file)
-    expected = {(row.artifact, row.engine): row for row in bundle.golden_expected()}
+    expected = _expected(bundle)
     inputs = bundle.golden_inputs()
     chosen, not_run = choices(bundle, device=device, engine=engine, precision=precision)
     if not chosen:
         raise UnavailableError(f"no artifact of the bundle can be run here: {'; '.join(not_run)}")
     golden: list[GoldenCheck] = []
     notes: list[str] = []
+    in_float: dict[str, float | None] = {}
     for choice in chosen:
         row, tolerance, note = _reference(bundle, expected, choice)
         opened = open_engine(bundle, choice, threads)
         golden.append(_check(choice.artifact, opened, inputs, row, tolerance))
+        if not golden[-1].passed and (choice.artifact.format, choice.precision) == ("onnx", "int8"):
+            in_float[choice.artifact.file] = float_difference(bundle.read(choice.artifact.file), inputs, row.logits)
         if note:
             notes.append(note)
     size = sum(length for _, length in bundle.files.values())
-    return Verification(len(bundle.files) + 1, size, tuple(golden), not_run, tuple(notes))
+    diagnosis = diagnose(golden, in_float, WIDER_TOLERANCES["int8"])
+    return Verification(len(bundle.files) + 1, size, tuple(golden), not_run, tuple(notes), diagnosis)
 
 
 def self_test(bundle: Bundle, artifact: Artifact, engine: Engine) -> GoldenCheck:
     """Run the golden inputs through an engine that is about to be used; raises GateError where it answers wrongly."""
-    expected = {(row.artifact, row.engine): row for row in bundle.golden_expected()}
+    expected = _expected(bundle)
     choice = Choice(artifact, engine.name, engine.device, engine.precision)
     row, tolerance, _ = _reference(bundle, expected, choice)
     check = _check(artifact, engine, bundle.golden_inputs(), row, tolerance)
@@ -120,17 +126,26 @@ def _check(
     )
 
 
+def _expected(bundle: Bundle) -> dict[tuple[str, str, str], Expected]:
+    """The bundle's golden answers by artifact, engine and precision that is computed."""
+    stored = {artifact.file: artifact.precision for artifact in bundle.artifacts}
+    rows = bundle.golden_expected()
+    return {(row.artifact, row.engine, row.precision or stored.get(row.artifact, "")): row for row in rows}
+
+
 def _reference(
-    bundle: Bundle, expected: Mapping[tuple[str, str], Expected], choice: Choice
+    bundle: Bundle, expected: Mapping[tuple[str, str, str], Expected], choice: Choice
 ) -> tuple[Expected, float, str]:
     """(the answers to compare with, the tolerance, what to say where they aren't this engine's in this precision)"""
     file = choice.artifact.file
-    rows = [expected[file, name] for name in (choice.engine, *ORDER) if (file, name) in expected]
+    own = expected.get((file, choice.engine, choice.precision))
+    if own is not None:
+        return own, own.tolerance, ""
+    kinds = [(file, name, choice.artifact.precision) for name in (choice.engine, *ORDER)]
+    rows = [expected[kind] for kind in kinds if kind in expected]
     if not rows:
         raise BundleError(f"the bundle holds no golden vectors of {file} for {choice.engine}: {bundle.path}")
     row = rows[0]
-    if (row.engine, choice.artifact.precision) == (choice.engine, choice.precision):
-        return row, row.tolerance, ""
     tolerance = max(row.tolerance, WIDER_TOLERANCES[choice.precision])
     what = f"{file} in {choice.precision} on {choice.engine}"
     theirs = f"those of {row.engine} in {choice.artifact.precision}"

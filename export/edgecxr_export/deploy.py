@@ -19,6 +19,7 @@ from edgecxr.train.run import Run
 
 FIRST_CONV = "block1_conv1"
 FIRST_NORM = "block1_conv1_bn"
+PASSING = ("Dropout", "Flatten", "GlobalAveragePooling2D")  # between the backbone and the logits, besides Dense
 
 Float32 = npt.NDArray[np.float32]
 
@@ -90,7 +91,9 @@ def linear_head(reference: Any, recipe: Recipe) -> tuple[Float32, Float32]:
     """The head as one linear map: weights (h, w, C, K), or (1, 1, C, K) where all places weigh alike, and bias (K,).
 
     logits = sum over places and channels of features * weights, plus bias. A pooled head's mean is in the weights.
+    Raises UsageError for a head that isn't linear: it has no evidence map that adds up to the logit.
     """
+    _check_linear(reference)
     weights, bias = (array.astype(np.float64) for array in reference.get_layer("logits").get_weights())
     _, height, width, channels = reference.get_layer(models.BACKBONE).output.shape
     if recipe.head == "flatten-dense16":
@@ -101,6 +104,17 @@ def linear_head(reference: Any, recipe: Recipe) -> tuple[Float32, Float32]:
     else:
         placed = weights.reshape(1, 1, channels, -1) / (height * width)
     return placed.astype(np.float32), bias.astype(np.float32)
+
+
+def _check_linear(reference: Any) -> None:
+    """Every layer behind the backbone is one that the head's folding knows, and each Dense has no activation."""
+    layers = reference.layers[reference.layers.index(reference.get_layer(models.BACKBONE)) + 1 :]
+    for layer in layers:
+        kind = type(layer).__name__
+        activation = keras.activations.serialize(layer.activation) if kind == "Dense" else "linear"
+        if (kind not in PASSING and kind != "Dense") or activation != "linear":
+            what = f"{layer.name} ({kind})" if activation == "linear" else f"{layer.name} with activation {activation}"
+            raise UsageError(f"the head must be linear for its evidence to add up to the logits, got {what}")
 
 
 class EvidenceHead(keras.layers.Layer):  # type: ignore[misc]  # keras brings no types

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import onnx
-import tensorflow as tf
-import tf2onnx
 from onnx import helper, numpy_helper
 
 import edgecxr
@@ -28,6 +26,10 @@ def convert(model: Any, opset: int) -> Any:
 
     Raises UsageError for an opset that wasn't tried, GateError where the converter left a batch norm unfolded.
     """
+    # Everything else here works on graphs alone, and TensorFlow takes its time to load.
+    import tensorflow as tf
+    import tf2onnx
+
     if opset not in OPSETS:
         raise UsageError(f"the opset must be one of {', '.join(map(str, OPSETS))}, got {opset}")
     _, height, width, channels = model.input.shape

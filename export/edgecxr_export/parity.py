@@ -11,13 +11,17 @@ import numpy.typing as npt
 
 from edgecxr.bench import spread
 from edgecxr.engines import Engine
-from edgecxr.errors import GateError, UsageError
+from edgecxr.errors import UsageError
+from edgecxr.evaluation.bootstrap import draws
+from edgecxr.evaluation.calibration import expected_calibration_error
+from edgecxr.evaluation.intervals import percentile_interval, wilson_interval
 from edgecxr.postprocess import probabilities
 from edgecxr.train.run import Logits
 
 BATCH = 8
 EVIDENCE_PICTURES = 32  # the sum of the evidence is arithmetic, not statistics: a few pictures tell
 SPOT_CHECK = 8
+REPLICATES = 1000
 
 # The stored logits of the reference against the same weights recomputed here. Up to `SAME` it is rounding. Above it,
 # and up to `KIN`, the fit ended on hardware that rounds more (TF32 on a GPU): then the reference is computed anew.
@@ -25,29 +29,48 @@ SPOT_CHECK = 8
 SAME = 1e-3
 KIN = 0.5
 
-FP32_MAX_DP = 1e-4
+# A flip where the reference's two most probable classes are nearer than this is a coin that fell on its edge.
+EDGE = 0.01
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """An artifact's evidence maps on a few pictures, against its own logits and the reference's maps."""
+
+    pictures: int
+    # Mean and largest |logits - (sum of evidence + bias)|.
+    residual_mean: float
+    residual_max: float
+    # Pearson's correlation with the reference's map of a picture, over places and classes; 1 is the same map.
+    correlation_mean: float
+    correlation_min: float
 
 
 @dataclass(frozen=True)
 class Parity:
     """An artifact against the float32 Keras reference. Probabilities are calibrated with the bundle's temperature."""
 
-    precision: str
     engine: str
     provider: str
     split: str
     pictures: int
     flips: int  # pictures whose most probable class is another
+    flips_interval95: tuple[float, float]  # of their share; Wilson
     flipped_files: tuple[str, ...]
+    decided_flips: int  # of those, where the reference's two most probable classes are `EDGE` apart or more
     max_dp: float  # largest |difference| of a probability
     p99_dp: float  # 99th percentile over pictures of each one's largest |difference| of a probability
+    mean_dp: float
     max_dlogit: float  # largest |difference| of a logit
     accuracy: float
     reference_accuracy: float
-    evidence_pictures: int
-    # Mean and largest |logits - (sum of evidence + bias)|.
-    evidence_residual_mean: float
-    evidence_residual_max: float
+    drop_interval95: tuple[float, float] | None  # of reference_accuracy - accuracy; bootstrap over groups
+    ece: float  # expected calibration error
+    reference_ece: float
+
+    @property
+    def drop(self) -> float:
+        return self.reference_accuracy - self.accuracy
 
 
 def run_logits(
@@ -65,62 +88,82 @@ def run_logits(
     return np.concatenate(parts)
 
 
-def evidence_residual(
-    engine: Engine, inputs: npt.NDArray[np.uint8], bias: npt.NDArray[np.float32]
-) -> tuple[float, float]:
-    """Mean and largest |logits - (sum of evidence + bias)| over inputs uint8 (N, H, W, 1)."""
-    residuals = []
+def compare_evidence(
+    engine: Engine, inputs: npt.NDArray[np.uint8], bias: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]
+) -> Evidence:
+    """Evidence of inputs uint8 (N, H, W, 1) against the head's `bias` (K,) and the `reference`'s maps (N, h, w, K)."""
+    residuals, correlations = [], []
     for start in range(0, len(inputs), BATCH):
-        batch = inputs[start : start + BATCH]
-        total = engine.evidence(batch).astype(np.float64).sum(axis=(1, 2)) + bias
+        batch, theirs = inputs[start : start + BATCH], reference[start : start + BATCH]
+        ours = engine.evidence(batch)
+        total = ours.astype(np.float64).sum(axis=(1, 2)) + bias
         residuals.append(np.abs(engine.run(batch) - total))
+        correlations += [_correlation(a.ravel(), b.ravel()) for a, b in zip(ours, theirs, strict=True)]
     joined = np.concatenate(residuals)
-    return float(joined.mean()), float(joined.max())
+    return Evidence(
+        len(inputs), float(joined.mean()), float(joined.max()), float(np.mean(correlations)), float(min(correlations))
+    )
+
+
+def _correlation(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> float:
+    a, b = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (ours, theirs))
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum() / scale) if scale else 0.0
 
 
 def compare(
-    precision: str,
     engine: Engine,
     split: str,
     reference: Logits,
     logits: npt.NDArray[np.float32],
     temperature: float,
-    residual: tuple[float, float],
-    evidence_pictures: int,
+    groups: Sequence[str] | None = None,
 ) -> Parity:
-    """An artifact's `logits` (N, K) against the reference's, picture by picture in the same order."""
-    dp = np.abs(probabilities(logits, temperature) - probabilities(reference.logits, temperature)).max(axis=1)
+    """An artifact's `logits` (N, K) against the reference's, picture by picture in the same order.
+
+    `groups` (N,) name what is drawn as a whole for the drop's interval; None: every picture is one.
+    """
+    theirs = probabilities(reference.logits, temperature)
+    ours = probabilities(logits, temperature)
+    dp = np.abs(ours - theirs).max(axis=1)
     answers, expected = logits.argmax(axis=1), reference.logits.argmax(axis=1)
+    flipped = answers != expected
+    second, first = np.sort(theirs, axis=1)[:, -2:].T
+    lost = (expected == reference.classes).astype(np.float64) - (answers == reference.classes)
     return Parity(
-        precision=precision,
         engine=engine.name,
         provider=engine.provider,
         split=split,
         pictures=len(logits),
-        flips=int((answers != expected).sum()),
-        flipped_files=tuple(reference.files[i] for i in np.flatnonzero(answers != expected)),
+        flips=int(flipped.sum()),
+        flips_interval95=wilson_interval(int(flipped.sum()), len(flipped)),
+        flipped_files=tuple(reference.files[i] for i in np.flatnonzero(flipped)),
+        # Written so that a NaN counts.
+        decided_flips=int((flipped & ~(first - second < EDGE)).sum()),
         max_dp=float(dp.max()),
         p99_dp=float(np.percentile(dp, 99)),
+        mean_dp=float(dp.mean()),
         max_dlogit=float(np.abs(logits - reference.logits).max()),
         accuracy=float((answers == reference.classes).mean()),
         reference_accuracy=float((expected == reference.classes).mean()),
-        evidence_pictures=evidence_pictures,
-        evidence_residual_mean=residual[0],
-        evidence_residual_max=residual[1],
+        drop_interval95=_mean_interval(lost, groups),
+        ece=_ece(reference.classes, ours),
+        reference_ece=_ece(reference.classes, theirs),
     )
 
 
-def gate(parity: Parity) -> None:
-    """The one place where an artifact is refused for straying from the reference; raises GateError.
+def _ece(classes: npt.NDArray[np.int64], calibrated: npt.NDArray[np.float64]) -> float:
+    value = expected_calibration_error(classes, calibrated).value
+    assert value is not None  # there are pictures
+    return value
 
-    fp32 is the same arithmetic in another order: no picture may change its class, no probability move by 1e-4.
-    """
-    # Written so that a NaN fails.
-    if parity.precision == "fp32" and not (parity.max_dp <= FP32_MAX_DP and parity.flips == 0):
-        raise GateError(
-            f"the fp32 artifact must agree with Keras to {FP32_MAX_DP:g} in every probability and in every class, got "
-            f"{parity.max_dp:.2g} and {parity.flips} flips on {parity.pictures} pictures of {parity.split}"
-        )
+
+def _mean_interval(values: npt.NDArray[np.float64], groups: Sequence[str] | None) -> tuple[float, float] | None:
+    """95 % interval of the mean of `values` (N,) by bootstrap over groups; None where all replicates are equal."""
+    group_of = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    everything = np.ones(len(values))
+    means = [draw.total(values) / draw.total(everything) for draw in draws(group_of.astype(np.int64), REPLICATES, 0)]
+    return percentile_interval(np.concatenate(means))
 
 
 def checked_reference(

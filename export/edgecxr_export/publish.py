@@ -10,11 +10,16 @@ from pathlib import Path
 from edgecxr import bundle as bundles
 from edgecxr.bundle import Bundle
 from edgecxr.errors import GateError, UsageError
+from edgecxr.train import storage
 from edgecxr.verify import verify
 
 
 def publish(output: Path, contents: Mapping[str, bytes], overwrite: bool) -> Bundle:
-    """Write the bundle beside its place, check it as a device would, and move it there in one step."""
+    """Write the bundle beside its place, check it as a device would, and move it there in one step.
+
+    Raises StorageError where there is no room, UsageError where the place can't be used, GateError where the bundle
+    doesn't give its own answers; what was at `output` stands then as before.
+    """
     partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
     former = output.with_name(f"{output.name}.former-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that had this number and was killed
@@ -38,6 +43,8 @@ def publish(output: Path, contents: Mapping[str, bytes], overwrite: bool) -> Bun
             output.rename(former)
         partial.rename(output)
         _sync(output.parent)
+    except OSError as error:
+        raise storage.failed("the bundle", output, error) from None
     finally:
         if former.exists() and not output.exists():
             former.rename(output)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.registry import QDQRegistry
 
 from edgecxr.dataset import Example
 from edgecxr.engines.ort import OnnxRuntimeEngine
@@ -25,17 +26,17 @@ MIN_PICTURES = 8  # below this the ranges of the activations are an accident
 BATCH = 8  # pictures the calibration takes at a time
 ENDS = 2  # the black and the white picture, last of the calibration inputs
 
+# 7-bit weights, -64 to 64: 2 x 255 x 64 < 2**15, so that AVX2's vpmaddubsw, which adds two products in int16, can't
+# saturate. Full range moved probabilities by up to 0.13 on such CPUs; reduced range is as fast.
+LEVELS = {"reduced": 64, "full": 127}
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What the quantizer is told. Each was measured; see the fields."""
+    """What every int8 graph is told, however its ranges were found. Each was measured; see the fields."""
 
     activations: str = "uint8"  # with int8 weights the fastest pair on x86: 18.9 ms, against 25.6 (S8S8), 64.7 (U8U8)
     weights: str = "int8, per channel"
-    # 7-bit weights: 2 x 255 x 64 < 2**15, so that AVX2's vpmaddubsw, which adds two products in int16, can't saturate.
-    # Full range moved probabilities by up to 0.13 on such CPUs; reduced range is as fast and as accurate.
-    reduce_range: bool = True
-    calibration: str = "min-max"
     head: str = "float32"  # in int8 it was off by 0.56 in a logit and broke the evidence's sum by 0.5
     # Rounding shifts the logits of all pictures alike (by -0.1 to 0.1 in one trained model): the head takes it back.
     bias_correction: str = "mean logit of the calibration pictures"
@@ -76,60 +77,56 @@ def calibration_inputs(pictures: npt.NDArray[np.uint8], rows: Sequence[int]) -> 
     return np.concatenate([chosen, ends])[..., None]
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime brings no types
-    """Hands the quantizer its pictures, a few at a time; of each batch it keeps two numbers a tensor."""
+def quantize(
+    model: Any,
+    ranges: Mapping[str, tuple[float, float]],
+    *,
+    keep_float: Collection[str] = (),
+    full_range: bool = False,
+) -> Any:
+    """The canonical fp32 `model` (onnx.ModelProto) in int8 with those ranges of its activations; canonical too.
 
-    def __init__(self, inputs: npt.NDArray[np.uint8]) -> None:
-        self._batches: Iterator[npt.NDArray[np.uint8]] = iter(
-            [inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)]
-        )
-
-    def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT: batch}
-
-
-def quantize(model: Any, calibration: npt.NDArray[np.uint8]) -> Any:
-    """The canonical fp32 `model` (onnx.ModelProto) in int8, calibrated on `calibration_inputs`; canonical too.
-
-    Raises GateError where the calibration didn't make the picture itself the quantized tensor.
+    The head stays in float32, and so do the nodes `keep_float` (their names). Raises GateError where the graph isn't
+    one that takes the picture itself as its quantized tensor.
     """
-    with tempfile.TemporaryDirectory(prefix="edgecxr-") as scratch:
-        source, target = Path(scratch) / "fp32.onnx", Path(scratch) / "int8.onnx"
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        # Says that there is nothing left to fold; without it the quantizer asks for that on every run.
-        copy.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
-        source.write_bytes(copy.SerializeToString())
-        quantize_static(
-            source,
-            target,
-            _Reader(calibration),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            reduce_range=Settings.reduce_range,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=head_nodes(model),
-            calibrate_method=CalibrationMethod.MinMax,
-        )
-        quantized = canonical(take_uint8(onnx.load(target)))
-    return correct_bias(quantized, model, calibration[:-ENDS])
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    nodes = list(copy.graph.node)
+    first = next(node for node in nodes if node.op_type == "Conv")
+    # The picture's grey levels are the quantized tensor, whatever was calibrated on: scale 1, zero point 0.
+    known = {**ranges, first.input[0]: (0.0, 255.0)}
+    data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in known.items()}
+    quantizer = QDQQuantizer(
+        copy,
+        True,  # per channel
+        not full_range,
+        QuantType.QInt8,  # weights
+        QuantType.QUInt8,  # activations
+        TensorsData(CalibrationMethod.MinMax, data),
+        [],
+        [*head_nodes(model), *keep_float],
+        sorted(QDQRegistry),
+        {},
+    )
+    quantizer.quantize_model()
+    return canonical(take_uint8(quantizer.model.model))
 
 
-def correct_bias(quantized: Any, model: Any, pictures: npt.NDArray[np.uint8]) -> Any:
-    """Add to the head's bias what int8 takes from the mean logits of `pictures` (N, H, W, 1), against fp32 `model`.
+def mean_logits(model: Any, precision: str, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Mean logits (K,) of an onnx.ModelProto over `pictures` (N, H, W, 1)."""
+    engine = OnnxRuntimeEngine(model.SerializeToString(), "cpu", precision, cpus())
+    logits = [engine.run(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
+    return np.asarray(np.concatenate(logits).mean(axis=0, dtype=np.float64))
+
+
+def correct_bias(quantized: Any, expected: npt.NDArray[np.float64], pictures: npt.NDArray[np.uint8]) -> Any:
+    """Add to the head's bias what int8 takes from the mean logits of `pictures` (N, H, W, 1), `expected` (K,) in fp32.
 
     Empirical bias correction, after Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
     Correction", ICCV 2019, at the one place that stays in float32; evidence and its sum aren't touched.
     """
-    means = []
-    for precision, proto in (("fp32", model), ("int8", quantized)):
-        engine = OnnxRuntimeEngine(proto.SerializeToString(), "cpu", precision, cpus())
-        logits = [engine.run(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
-        means.append(np.concatenate(logits).mean(axis=0, dtype=np.float64))
     tensor = bias_tensor(quantized)
-    corrected = numpy_helper.to_array(tensor) + (means[0] - means[1])
+    corrected = numpy_helper.to_array(tensor) + (expected - mean_logits(quantized, "int8", pictures))
     tensor.CopyFrom(numpy_helper.from_array(corrected.astype(np.float32), tensor.name))
     return quantized
 

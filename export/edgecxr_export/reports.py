@@ -6,32 +6,56 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import onnx
 import onnxruntime
-import tensorflow as tf
-import tf2onnx
 
 from edgecxr.dataset import Dataset
-from edgecxr.train.fit import versions
 from edgecxr.train.run import HISTORY, Run
-from edgecxr_export import quantize
+from edgecxr_export.artifacts import Artifact
+from edgecxr_export.parity import Parity
 
 
-def quantization_report(dataset: Dataset, rows: Sequence[int]) -> dict[str, Any]:
+def quantization_report(dataset: Dataset, rows: Sequence[int], found: Mapping[str, Any]) -> dict[str, Any]:
+    """reports/quantization.json: what was calibrated on, and `found`: by format, what was tried and chosen."""
     chosen = [dataset.examples[row] for row in rows]
     groups = Counter((example.label, example.origin) for example in chosen)
     return {
-        "schema": 1,
-        "settings": asdict(quantize.Settings()),
+        "schema": 2,
         "pictures": len(chosen),
         "added": ["all 0", "all 255"],
         "groups": [{"label": label, "origin": origin, "pictures": n} for (label, origin), n in sorted(groups.items())],
+        **found,
         "files": [example.file for example in chosen],
+    }
+
+
+def artifact_row(
+    artifact: Artifact, found: Parity, preferred: bool, speeds: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The manifest's row of an artifact."""
+    return {
+        "file": artifact.file,
+        "format": artifact.format,
+        "precision": artifact.precision,
+        **identity(artifact.model),
+        "preferred": preferred,
+        **artifact.details,
+        "parity": {
+            "engine": found.engine,
+            "split": found.split,
+            "pictures": found.pictures,
+            "flips": found.flips,
+            "max_dp": found.max_dp,
+            "p99_dp": found.p99_dp,
+            "max_dlogit": found.max_dlogit,
+            "accuracy": found.accuracy,
+            "reference_accuracy": found.reference_accuracy,
+        },
+        **({"speed": dict(speeds[artifact.file])} if artifact.file in speeds else {}),
     }
 
 
@@ -50,6 +74,11 @@ def training_report(run: Run) -> dict[str, Any]:
 
 
 def provenance(run: Run, notes: Sequence[str]) -> dict[str, Any]:
+    import tensorflow as tf
+    import tf2onnx
+
+    from edgecxr.train.fit import versions
+
     described = run.description
     return {
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),

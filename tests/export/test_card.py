@@ -12,10 +12,15 @@ from edgecxr.evaluation.operating import fit_operating_points
 from edgecxr.evaluation.report import evaluate_logits
 from edgecxr.postprocess import probabilities
 from edgecxr_export.card import model_card
+from edgecxr_export.gates import Gates
 
 from .conftest import LABELS
 
 TEMPERATURE = 0.8123
+QUANTIZED = {
+    "chosen": {"ranges": "99.99", "channels": "alike", "rounding": "second-order"},
+    "steps": [{"float_nodes": []}, {"float_nodes": ["conv_004", "conv_009"]}],
+}
 # (label, origin, answers)
 ANSWERS = (
     ("covid", "adult, A", "ccccccccn"),
@@ -57,8 +62,9 @@ def card(**changes: Any) -> str:
         },
     }
     row = {
-        "precision": "int8", "pictures": 1222, "flips": 3, "max_dp": 0.0421, "p99_dp": 0.017, "max_dlogit": 0.31,
-        "accuracy": 0.925, "reference_accuracy": 0.927,
+        "file": "model.int8.onnx", "precision": "int8", "pictures": 1222, "flips": 3, "max_dp": 0.0421, "p99_dp": 0.017,
+        "accuracy": 0.925, "reference_accuracy": 0.927, "flips_interval95": (0.0008, 0.0072), "ece": 0.021,
+        "reference_ece": 0.019, "evidence": {"correlation_mean": 0.9912},
     }  # fmt: skip
     values: dict[str, Any] = {
         "name": "xception-cxr",
@@ -73,11 +79,14 @@ def card(**changes: Any) -> str:
             },
             "models": [fitted, final],
         },
-        "parity": {"split": "dev", "artifacts": [row]},
+        "parity": {"split": "test", "gates": Gates().to_json(), "artifacts": [row]},
         "artifacts": [
-            {"file": "model.int8.onnx", "precision": "int8", "bytes": 21_450_000, "opset": 17, "preferred": True}
+            {
+                "file": "model.int8.onnx", "precision": "int8", "bytes": 21_450_000, "opset": 17, "preferred": True,
+                "speed": {"p50_ms": 18.93, "engine": "onnxruntime"},
+            }
         ],
-        "quantization": {"pictures": 128},
+        "quantization": {"pictures": 128, "onnx": QUANTIZED},
     }  # fmt: skip
     return model_card(**{**values, **changes})
 
@@ -98,7 +107,11 @@ def test_the_card_holds_the_figures() -> None:
         "| viral_pneumonia | 1 | 1 | 7 |",
         "| train | 211 | 176 | 77 |",
         "softmax(logits / 0.8123)",
-        "| `model.int8.onnx` (preferred) | int8 | 21.4 | 17 | 3 of 1222 | 0.042 | 0.017 | 0.31 | 92.5% (92.7%) |",
+        "| `model.int8.onnx` (preferred) | 21.4 | 3 of 1222 (0.08–0.72 %) | 0.042 | 0.017 | 92.5% (92.7%) "
+        "| 2.1% (1.9%) | 0.991 | 18.9 (onnxruntime) |",
+        "int8 0.3 points of accuracy, 0.5% flips, 0.05 in the 99th percentile",
+        "ranges 99.99, channels made alike, weights rounded to second order, as chosen on dev",
+        "2 convolutions stay float32",
         "`cxr.h5`, SHA-256 `" + "ab" * 32,
         "- dev was seen by the backbone weights",
         "first reduced to 224 px",
@@ -189,3 +202,16 @@ def test_a_name_cannot_break_a_table() -> None:
     report = evaluated((("covid", "a | b\nc", "ccn"), ("normal", "a | b\nc", "nnn")))
     asked = {"data": "elsewhere", "precision": "int8", "rejected": []}
     assert "| covid found, of a \\| b c | 66.7% |" in card(other_sources=[{**asked, **report}])
+
+
+def test_an_artifact_that_ran_on_no_gpu_is_said_to_be_unverified() -> None:
+    row = {"file": "model.fp16.onnx", "precision": "fp16", "bytes": 42_000_000, "opset": 17, "preferred": False}
+    measured = {
+        "file": "model.fp16.onnx", "pictures": 1222, "flips": 0, "max_dp": 0.001, "p99_dp": 0.001, "accuracy": 0.9,
+        "reference_accuracy": 0.9, "flips_interval95": (0.0, 0.003), "ece": 0.02, "reference_ece": 0.02,
+        "evidence": {"correlation_mean": 1.0},
+    }  # fmt: skip
+    parity = {"split": "test", "gates": Gates().to_json(), "artifacts": [measured]}
+    said = "`model.fp16.onnx` is for GPUs and has run on none yet"
+    assert said in card(artifacts=[{**row, "unverified": True}], parity=parity, quantization=None)
+    assert said not in card(artifacts=[{**row, "unverified": False}], parity=parity, quantization=None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgecxr_export.deploy import deploy_model, fold_input
+from edgecxr.errors import UsageError
+from edgecxr_export.deploy import deploy_model, fold_input, linear_head
 
 from .conftest import SIZE, Network
 
@@ -79,3 +81,22 @@ def test_the_reference_model_is_the_run_s(run_folder: Path) -> None:
     model = reference_model(run)
     assert model.input.shape == (None, SIZE, SIZE, 1)
     assert {variable.dtype for variable in model.weights} <= {"float32", "uint32", "int64"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (lambda keras: keras.layers.Dense(16, activation="relu", name="dense"), "dense with activation relu"),
+        (lambda keras: keras.layers.LayerNormalization(name="norm"), r"norm \(LayerNormalization\)"),
+    ],
+)
+def test_a_head_that_isn_t_linear_is_refused(network: Network, layer: Any, said: str) -> None:
+    import keras
+
+    features = network.reference.get_layer("xception").output
+    image = keras.Input(features.shape[1:])
+    backbone = keras.Model(image, keras.layers.Identity()(image), name="xception")
+    hidden = layer(keras)(keras.layers.GlobalAveragePooling2D()(backbone(image)))
+    bent = keras.Model(image, keras.layers.Dense(3, name="logits")(hidden))
+    with pytest.raises(UsageError, match=f"head must be linear for its evidence to add up to the logits, got {said}"):
+        linear_head(bent, network.recipe)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from edgecxr.errors import GateError, UsageError
+from edgecxr.errors import UsageError
 from edgecxr.train.run import Logits
-from edgecxr_export.parity import Parity, checked_reference, compare, evidence_residual, gate, run_logits, spread
+from edgecxr_export.parity import checked_reference, compare, compare_evidence, run_logits, spread
 
 
 class Fake:
@@ -34,14 +33,14 @@ REFERENCE = Logits(
 
 def test_figures_by_hand() -> None:
     logits = np.array([[2, 0, 0], [1, 0, 0], [0, 0, 3.5]], dtype=np.float32)
-    found = compare("int8", Fake(), "dev", REFERENCE, logits, 1.0, (0.0, 0.0), 3)
+    found = compare(Fake(), "dev", REFERENCE, logits, 1.0)
     assert (found.pictures, found.flips, found.flipped_files) == (3, 1, ("b.png",))
     assert found.max_dlogit == 1.0
     assert found.accuracy == pytest.approx(1 / 3)
     assert found.reference_accuracy == pytest.approx(2 / 3)
     # b: softmax(0, 1, 0) against softmax(1, 0, 0): (e - 1) / (e + 2) in two classes.
     assert found.max_dp == pytest.approx((np.e - 1) / (np.e + 2))
-    hotter = compare("int8", Fake(), "dev", REFERENCE, logits, 2.0, (0.0, 0.0), 3)
+    hotter = compare(Fake(), "dev", REFERENCE, logits, 2.0)
     root = np.exp(0.5)
     assert hotter.max_dp == pytest.approx((root - 1) / (root + 2))
 
@@ -55,20 +54,48 @@ def test_logits_come_in_order_whatever_the_batch() -> None:
 
 
 def test_a_residual_of_the_evidence_is_seen() -> None:
-    images = np.full((10, 2, 3, 1), 50, dtype=np.uint8)
-    # Logits 50; evidence 5 at two places, so with a bias of 39 a residual of 1, with 40 none.
-    assert evidence_residual(Fake(), images, np.full(3, 39, dtype=np.float32)) == pytest.approx((1.0, 1.0))
-    assert evidence_residual(Fake(), images, np.full(3, 40, dtype=np.float32)) == pytest.approx((0.0, 0.0), abs=1e-5)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (10, 2, 3, 1)).astype(np.uint8)
+    maps = Fake().evidence(images)
+    # Logits x; evidence x / 10 at two places, so what is left is 0.8 x, whatever the bias takes of it.
+    left = 0.8 * Fake().run(images)
+    found = compare_evidence(Fake(), images, np.full(3, 39, dtype=np.float32), maps)
+    assert found.residual_mean == pytest.approx(np.abs(left - 39).mean(), rel=1e-5)
+    assert found.residual_max == pytest.approx(np.abs(left - 39).max(), rel=1e-5)
+    assert (found.pictures, found.correlation_min) == (10, pytest.approx(1.0))
 
 
-PASSING = Parity("fp32", "onnxruntime", "CPU", "dev", 100, 0, (), 9e-5, 1e-5, 1e-4, 0.9, 0.9, 8, 0.0, 0.0)
+def test_the_correlation_of_evidence_is_numpy_s() -> None:
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (9, 2, 3, 1)).astype(np.uint8)
+    maps = Fake().evidence(images)
+    theirs = (maps + rng.normal(0, 5, maps.shape)).astype(np.float32)
+    expected = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps, theirs, strict=True)]
+    found = compare_evidence(Fake(), images, np.zeros(3, dtype=np.float32), theirs)
+    assert found.correlation_mean == pytest.approx(np.mean(expected))
+    assert found.correlation_min == pytest.approx(min(expected))
 
 
-@pytest.mark.parametrize("change", [{"max_dp": 1.1e-4}, {"flips": 1}, {"max_dp": float("nan")}])
-def test_the_gate_for_fp32(change: dict[str, float]) -> None:
-    gate(PASSING)
-    with pytest.raises(GateError, match="fp32 artifact must agree"):
-        gate(replace(PASSING, **change))  # type: ignore[arg-type]
+def test_intervals_calibration_and_undecided_flips() -> None:
+    # Two classes are nearly equal in the first picture and far apart in the second: both flip.
+    reference = Logits(
+        tuple("abcd"),
+        np.array([0, 0, 1, 2]),
+        np.array([[1.001, 1, 0], [4, 0, 0], [0, 3, 0], [0, 0, 3]], dtype=np.float32),
+    )
+    logits = np.array([[1, 1.001, 0], [0, 4, 0], [0, 3, 0], [0, 0, 3]], dtype=np.float32)
+    found = compare(Fake(), "dev", reference, logits, 1.0, ["p", "p", "q", "r"])
+    assert (found.flips, found.decided_flips, found.flipped_files) == (2, 1, ("a", "b"))
+    assert found.flips_interval95 == pytest.approx((0.150, 0.850), abs=1e-3)  # Wilson, 2 of 4
+    assert found.drop == pytest.approx(0.5)
+    assert found.drop_interval95 == pytest.approx((0.0, 1.0))  # the two lost pictures are one patient's
+    # Confidence minus accuracy in the reference's two bins: 0.4225 against 1, and the other three near 0.95.
+    e = np.exp
+    sure = [e(4) / (e(4) + 2), e(3) / (e(3) + 2), e(3) / (e(3) + 2)]
+    unsure = e(1.001) / (e(1.001) + e(1) + 1)
+    assert found.reference_ece == pytest.approx((sum(1 - p for p in sure) + 1 - unsure) / 4)
+    nothing_lost = compare(Fake(), "dev", reference, reference.logits, 1.0)
+    assert (nothing_lost.drop_interval95, nothing_lost.mean_dp) == (None, 0.0)
 
 
 def test_stored_logits_are_checked_against_the_weights() -> None:

@@ -14,10 +14,16 @@ from edgecxr.dataset import Example
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import DataError, GateError
 from edgecxr_export import quantize as module
+from edgecxr_export.choose import Quantizer, Way
 from edgecxr_export.onnx_graph import bias_tensor, serialise
-from edgecxr_export.quantize import calibration_inputs, calibration_rows, head_nodes, quantize
+from edgecxr_export.quantize import calibration_inputs, calibration_rows, head_nodes
 
 from .conftest import Network, inputs
+from .optimised import optimised
+from .small import pictures as small_pictures
+from .small import small_graph, with_ends
+
+WAY = Way(channels="alike", rounding="second-order")  # what is usually chosen
 
 
 def example(label: str, origin: str, number: int, split: str = "train") -> Example:
@@ -59,7 +65,7 @@ def calibration() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def int8(network: Network, calibration: np.ndarray) -> bytes:
-    return serialise(quantize(network.onnx, calibration), {})
+    return serialise(Quantizer(network.onnx, calibration).build(WAY), {})
 
 
 @pytest.mark.lab
@@ -132,22 +138,61 @@ def test_the_mean_logits_of_the_calibration_pictures_are_fp32_s(
     assert np.abs(biases[0] - biases[1]).max() > 1e-3
 
 
-@pytest.mark.lab
-def test_taking_the_cast_away_changes_no_bit(
-    int8: bytes, network: Network, calibration: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_taking_the_cast_away_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, calibration = small_graph(), with_ends(small_pictures())
+    int8 = serialise(Quantizer(graph, calibration).build(WAY), {})
     monkeypatch.setattr(module, "take_uint8", lambda model: model)
-    whole = serialise(quantize(network.onnx, calibration), {})
+    whole = serialise(Quantizer(graph, calibration).build(WAY), {})
     assert "Cast" in {node.op_type for node in onnx.load_from_string(whole).graph.node}
-    expected = OnnxRuntimeEngine(whole, "cpu", "int8", 1).run(network.inputs)
-    assert np.array_equal(OnnxRuntimeEngine(int8, "cpu", "int8", 1).run(network.inputs), expected)
+    assert "Cast" not in {node.op_type for node in onnx.load_from_string(int8).graph.node}
+    expected = OnnxRuntimeEngine(whole, "cpu", "int8", 1).run(small_pictures(9))
+    assert np.array_equal(OnnxRuntimeEngine(int8, "cpu", "int8", 1).run(small_pictures(9)), expected)
+
+
+def test_a_graph_whose_input_has_another_scale_is_refused() -> None:
+    whole = Quantizer(small_graph(), with_ends(small_pictures())).build(Way())
+    dequantizer = next(node for node in whole.graph.node if node.op_type == "DequantizeLinear")
+    dequantizer.op_type = "Cast"  # not the way from a picture to a quantized tensor
+    with pytest.raises(GateError, match="lead to one Cast, got Reshape"):
+        module.take_uint8(whole)
+
+
+def test_full_range_is_eight_bits_and_the_default_seven() -> None:
+    for full_range, largest in ((False, 64), (True, 127)):
+        made = Quantizer(small_graph(), with_ends(small_pictures()), full_range=full_range).build(WAY)
+        kernels = [numpy_helper.to_array(tensor) for tensor in made.graph.initializer if len(tensor.dims) == 4]
+        assert {np.abs(k.astype(int)).max() for k in kernels if k.dtype == np.int8} == {largest}
+
+
+def test_a_black_and_white_range_whatever_was_calibrated_on() -> None:
+    grey = np.clip(small_pictures(), 30, 200)
+    made = Quantizer(small_graph(), with_ends(grey)).build(Way("99.99"))  # clips everything but the picture
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    reshape = next(node for node in made.graph.node if "image" in node.input)
+    dequantizer = next(node for node in made.graph.node if reshape.output[0] in node.input)
+    assert [constants[name].item() for name in dequantizer.input[1:]] == [1.0, 0]
 
 
 @pytest.mark.lab
-def test_a_calibration_without_black_and_white_is_refused(network: Network) -> None:
-    grey = np.clip(inputs(8, seed=9), 30, 200)
-    with pytest.raises(GateError, match="scale 1, zero point 0"):
-        quantize(network.onnx, grey)
+def test_after_the_engine_s_optimisation_all_but_the_head_and_the_sums_are_integers(
+    int8: bytes, tmp_path: Path
+) -> None:
+    """A float island can't come back unseen: what ONNX Runtime makes of the file, operator by operator."""
+    graph = optimised(int8, tmp_path).graph
+    kinds = [node.op_type for node in graph.node]
+    # The picture goes into the first convolution as it is.
+    assert not {"Cast", "QuantizeLinear", "DequantizeLinear"} & set(kinds[: kinds.index("QLinearConv")])
+    counts = Counter(kinds)
+    assert counts["QLinearConv"] == 74
+    assert counts["QLinearAdd"] == 12  # four shortcuts, eight middle blocks
+    # In float: the head's convolution where it has one, and the Relu of a sum that the next sum reads as well.
+    assert counts["Conv"] + counts["FusedConv"] + counts["MatMul"] + counts["FusedMatMul"] == 1
+    assert counts["Relu"] <= 11
+    assert counts["QuantizeLinear"] == counts["Relu"]
+    assert counts["DequantizeLinear"] == counts["Relu"] + 1  # and before the head
+    known = {"QLinearConv", "QLinearAdd", "Conv", "FusedConv", "MatMul", "FusedMatMul", "Relu", "QuantizeLinear"}
+    known |= {"DequantizeLinear", "MaxPool", "Reshape", "Transpose", "ReduceSum", "Add"}
+    assert set(counts) <= known
 
 
 @pytest.mark.lab

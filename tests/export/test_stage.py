@@ -18,7 +18,8 @@ from edgecxr.errors import DataError, GateError, UsageError
 from edgecxr.train.run import read_run
 from edgecxr.verify import verify
 from edgecxr_export.golden import TOLERANCES, golden_inputs
-from edgecxr_export.stage import export, run_splits
+from edgecxr_export.labelled import run_splits
+from edgecxr_export.stage import export
 
 from .conftest import EPOCHS
 

@@ -1,0 +1,132 @@
+"""The int8 artifacts: the way chosen on dev, then the most sensitive convolutions to float until the gate is passed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from edgecxr.bench import spread
+from edgecxr.train.run import Logits
+from edgecxr_export import choose, onnx_graph, quantize
+from edgecxr_export.artifacts import ONNX, TFLITE, Artifact
+from edgecxr_export.parity import Parity
+
+Key = TypeVar("Key", str, int)
+
+# What the gate says of an artifact on dev: its parity there, and what it exceeds.
+Judge = Callable[[Artifact], tuple[Parity, list[str]]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both int8 files are made from and measured by."""
+
+    calibration: npt.NDArray[np.uint8]  # (M, H, W, 1), of `quantize.calibration_inputs`
+    inputs: npt.NDArray[np.uint8]  # (N, H, W, 1), dev's
+    dev: Logits  # of the float32 reference, in the same order
+    temperature: float
+    metadata: Mapping[str, str]
+    judge: Judge
+    console: Console
+
+    def sample(self, count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        """`count` dev inputs, evenly chosen, and their reference logits."""
+        places = np.asarray(spread(len(self.inputs), count))
+        return self.inputs[places], self.dev.logits[places]
+
+
+def onnx_int8(model: Any, opset: int, task: Task, *, full_range: bool = False) -> tuple[Artifact, dict[str, Any]]:
+    """(the int8 ONNX artifact of the canonical fp32 `model`, the report of how it was chosen)."""
+    quantizer = choose.Quantizer(model, task.calibration, full_range=full_range)
+
+    def build(way: choose.Way, keep_float: Sequence[str] = ()) -> Artifact:
+        made = onnx_graph.serialise(quantizer.build(way, keep_float), task.metadata)
+        details = {
+            "opset": opset,
+            "ir_version": onnx_graph.IR_VERSION,
+            "weight_bits": 8 if full_range else 7,
+            "float_nodes": sorted(keep_float),
+        }
+        return Artifact(ONNX, "int8", made, details)
+
+    pictures, logits = task.sample(choose.CHOICE_PICTURES)
+    way, trials = choose.choose_way(
+        lambda way: build(way).engine,
+        pictures,
+        logits,
+        task.temperature,
+        lambda trial: task.console.print(_line(trial), highlight=False),
+    )
+    artifact, floated = until_it_passes(lambda nodes: build(way, nodes), quantizer.nodes, task)
+    settings = {**asdict(quantize.Settings()), "weight_levels": quantize.LEVELS["full" if full_range else "reduced"]}
+    return artifact, {
+        "settings": settings,
+        "chosen": asdict(way),
+        "trials": [trial.to_json() for trial in trials],
+        **floated,
+    }
+
+
+def tflite_int8(model: Any, task: Task) -> tuple[Artifact, dict[str, Any]]:
+    """The int8 TFLite artifact of the deploy `model` (Keras, float32 input), and its report."""
+    from edgecxr_export import litert  # which brings TensorFlow
+
+    calibrated = litert.calibrate(model, task.calibration)
+
+    def build(places: Sequence[int]) -> Artifact:
+        made = litert.serialise_int8(calibrated, keep_float=places, metadata=task.metadata)
+        names = [calibrated.convolutions[place] for place in sorted(places)]
+        return Artifact(TFLITE, "int8", made, {"weight_bits": 8, "float_nodes": names})
+
+    artifact, floated = until_it_passes(build, sorted(calibrated.convolutions), task)
+    return artifact, {"settings": {"ranges": "min-max", "weights": "int8, per channel"}, **floated}
+
+
+def until_it_passes(
+    build: Callable[[Sequence[Key]], Artifact], nodes: Sequence[Key], task: Task
+) -> tuple[Artifact, dict[str, Any]]:
+    """(the first artifact that passes the gate on dev, or the last that was tried; what was measured on the way).
+
+    Convolutions go to float one at a time, the most sensitive first.
+    """
+    artifact = build([])
+    found, breaches = task.judge(artifact)
+    steps = [_step([], found, breaches)]
+    ranked: list[choose.Sensitivity[Key]] = []
+    if breaches:
+        task.console.print(f"{artifact.file}: {breaches[0]}; measuring which convolutions suffer most …", markup=False)
+        pictures, logits = task.sample(choose.SENSITIVITY_PICTURES)
+        ranked = choose.sensitivities(lambda chosen: build(chosen).engine, nodes, pictures, logits)
+    for count in range(1, min(choose.MAX_FLOAT, len(ranked)) + 1):
+        if not breaches:
+            break
+        chosen = [sensitivity.node for sensitivity in ranked[:count]]
+        artifact = build(chosen)
+        found, breaches = task.judge(artifact)
+        steps.append(_step(chosen, found, breaches))
+    return artifact, {"steps": steps, "sensitivity": [asdict(sensitivity) for sensitivity in ranked]}
+
+
+def _step(nodes: Sequence[Key], found: Parity, breaches: list[str]) -> dict[str, Any]:
+    return {
+        "float_nodes": list(nodes),
+        "flips": found.flips,
+        "pictures": found.pictures,
+        "p99_dp": found.p99_dp,
+        "max_dp": found.max_dp,
+        "drop": found.drop,
+        "exceeds": breaches,
+    }
+
+
+def _line(trial: choose.Trial) -> str:
+    way = trial.way
+    return (
+        f"  int8, ranges {way.ranges}, channels {way.channels}, rounding {way.rounding}: |Δp| mean "
+        f"{trial.mean_dp:.4f}, p99 {trial.p99_dp:.3f}, {trial.flips} flips on {trial.pictures} pictures of dev"
+    )

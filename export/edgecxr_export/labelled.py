@@ -1,0 +1,77 @@
+"""The labelled pictures of a RUN as export meets them: decoded, in the run's own splits, with the run's own logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecxr.dataset import Dataset, folds, read_dataset, with_splits, without_origin
+from edgecxr.errors import DataError, UsageError
+from edgecxr.train import pictures as training_pictures
+from edgecxr.train.run import Logits, Run
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The run's labelled pictures, decoded."""
+
+    dataset: Dataset
+    pictures: npt.NDArray[np.uint8]  # (N, H, W), in the order of dataset.examples
+
+    def rows(self, split: str) -> list[int]:
+        return [row for row, example in enumerate(self.dataset.examples) if example.split == split]
+
+    def groups(self, split: str) -> list[str]:
+        return [example.group for example in self.dataset.split(split)]
+
+
+def load(
+    run: Run, data: Path | None, cache: Path, advance: Callable[[int, int], Any] = lambda done, total: None
+) -> Labelled:
+    """The pictures that the run was fitted on, in the run's splits; raises UsageError or DataError for others."""
+    described = run.description["data"]
+    if data is None:
+        if not described.get("folder"):
+            raise UsageError("the run doesn't say where its pictures are; give --data DIR")
+        data = Path(described["folder"])
+    dataset = read_dataset(data)
+    if described.get("where"):
+        dataset = dataset.where(described["where"])
+    dataset = run_splits(dataset, run)
+    if dataset.labels != run.labels:
+        raise DataError(
+            f"the pictures must have the run's labels {', '.join(run.labels)}, got {', '.join(dataset.labels)}: {data}"
+        )
+    fingerprint, contents = training_pictures.fingerprints(dataset.examples)
+    if fingerprint != described["fingerprint"]:
+        raise DataError(f"the pictures aren't those the run was fitted on, their fingerprint is another: {data}")
+    total = len(dataset.examples)
+    return Labelled(
+        dataset,
+        training_pictures.load(dataset.examples, run.contract, cache, contents, lambda done: advance(done, total)),
+    )
+
+
+def run_splits(dataset: Dataset, run: Run) -> Dataset:
+    """The data in the splits that the run was fitted on: the manifest's, made by group, of a fold, or by origin."""
+    described, seed = run.description["data"], run.description["seed"]
+    if described.get("hold_out_origin"):
+        return without_origin(dataset, described["hold_out_origin"], seed)
+    if described.get("folds"):
+        return folds(dataset, described["folds"], seed)[int(described["fold"]) - 1]
+    return with_splits(dataset, seed)
+
+
+def ordered(stored: Logits, data: Labelled, split: str) -> Logits:
+    """`stored` in the order of the data; raises UsageError where it isn't of the same pictures."""
+    files = tuple(data.dataset.examples[row].file for row in data.rows(split))
+    place = {file: index for index, file in enumerate(stored.files)}
+    if set(files) != set(place) or len(stored.logits) != len(files):
+        raise UsageError(f"the run's logits must be of the {len(files)} pictures of {split}, got {len(stored.files)}")
+    order = [place[file] for file in files]
+    return replace(stored, files=files, classes=stored.classes[order], logits=stored.logits[order])

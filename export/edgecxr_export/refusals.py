@@ -1,0 +1,102 @@
+"""What ends an export: a call that can't be carried out, found before any work, and an artifact that fails its gate."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from edgecxr import bundle as bundles
+from edgecxr.engines import litert
+from edgecxr.errors import GateError, UnavailableError, UsageError
+from edgecxr.evaluation.report import SCHEMA as EVALUATION_SCHEMA
+from edgecxr.train import storage
+from edgecxr_export import onnx_graph, reports
+from edgecxr_export.artifacts import KINDS, TFLITE, planned
+from edgecxr_export.gates import Gates
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SIZES = {"fp32": 84_000_000, "fp16": 42_500_000, "int8": 22_500_000}  # bytes, of Xception at any input size
+OTHERS = 5_000_000  # bytes: golden vectors, reports, the card
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The part of a call that can be refused before any work is done."""
+
+    output: Path
+    formats: Sequence[str]
+    precisions: Sequence[str]
+    opset: int
+    full_range: bool
+    gates: Gates
+    overwrite: bool
+
+
+class Refused(Exception):  # noqa: N818  caught by the stage, which says where the report is
+    """Artifacts that stray from the trained model."""
+
+    def __init__(self, breaches: Sequence[str], report: Mapping[str, Any]) -> None:
+        super().__init__("; ".join(breaches))
+        self.report = {**report, "refused_for": list(breaches)}
+
+
+def check(asked: Asked) -> None:
+    """Raise UsageError, UnavailableError or StorageError for what can't be carried out."""
+    if keras.backend.backend() != "tensorflow":
+        raise UnavailableError(
+            f"export converts through TensorFlow; unset KERAS_BACKEND, which is {keras.backend.backend()}"
+        )
+    _check_kinds(asked.formats, asked.precisions)
+    if asked.opset not in onnx_graph.OPSETS:
+        raise UsageError(f"the opset must be one of {', '.join(map(str, onnx_graph.OPSETS))}, got {asked.opset}")
+    for what, share in (("drop in accuracy", asked.gates.max_drop), ("share of flips", asked.gates.max_flips)):
+        if not 0 <= share <= 1:
+            raise UsageError(f"the largest {what} must be 0 to 100 %, got {100 * share:g}")
+    output = asked.output
+    if output.suffix != bundles.SUFFIX:
+        raise UsageError(f"the output must be named NAME{bundles.SUFFIX}, got {output}")
+    if not output.parent.is_dir():
+        raise UsageError(f"the output's folder doesn't exist: {output.parent}")
+    if asked.full_range and output.resolve() == bundles.EMBEDDED.resolve():
+        raise UsageError("the embedded bundle runs on any CPU, so its int8 is of reduced range; leave --full-range out")
+    if os.path.lexists(output):
+        if not asked.overwrite:
+            raise UsageError(f"the output exists; give --overwrite to replace it: {output}")
+        if output.is_symlink() or not (output / bundles.MANIFEST).is_file():
+            raise UsageError(f"--overwrite replaces a bundle, and this is none: {output}")
+    size = sum(SIZES[precision] for _, precision in planned(asked.formats, asked.precisions)) + OTHERS
+    storage.make_room(output.parent, size, "the bundle's files")
+
+
+def _check_kinds(formats: Sequence[str], precisions: Sequence[str]) -> None:
+    known = tuple(dict.fromkeys(precision for made in KINDS.values() for precision in made))
+    for what, given, allowed in (("formats", formats, tuple(KINDS)), ("precisions", precisions, known)):
+        if not given or set(given) - set(allowed):
+            raise UsageError(f"the {what} must be of {', '.join(allowed)}, got {', '.join(given) or 'none'}")
+    if not planned(formats, precisions):
+        raise UsageError(f"no {' or '.join(formats)} file is made in {', '.join(precisions)}")
+    if TFLITE in formats:
+        litert.available_devices()  # raises UnavailableError: what can't be run here can't be compared
+
+
+def check_reports(other_sources: Sequence[Mapping[str, Any]]) -> None:
+    for report in other_sources:
+        schema = report.get("schema")
+        if schema != EVALUATION_SCHEMA or "data" not in report:
+            raise UsageError(
+                f"a report on another source must be one of edgecxr eval, schema {EVALUATION_SCHEMA}; "
+                f"run it again, got schema {schema}"
+            )
+
+
+def refusal(output: Path, refused: Refused) -> GateError:
+    """Write the report beside the output, NAME.refused.json, and return the error that says so."""
+    path = output.with_name(f"{output.stem}.refused.json")
+    path.write_bytes(reports.to_bytes(refused.report))
+    return GateError(f"the artifacts must answer as the trained model does: {refused}; the report is {path}")
