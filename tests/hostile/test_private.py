@@ -85,6 +85,7 @@ COMMANDS = {
     "table": ["infer", "{in}", "-m", "{model}"],
     "jsonl": ["infer", "{in}", "-m", "{model}", "-o", "{out}/r.jsonl"],
     "csv": ["infer", "{in}", "-m", "{model}", "-o", "{out}/r.csv", "--json"],
+    "verbose": ["infer", "{in}", "-m", "{model}", "-o", "{out}/v.jsonl", "-v", "--self-test"],
     "stdout": ["infer", "{in}", "-m", "{model}", "-o", "-"],
     "bench": ["bench", "{in}", "-m", "{model}", "--seconds", "1", "-o", "{out}/b.json"],
     "eval": ["eval", "{model}", "{in}", "-o", "{out}/e.json"],
@@ -92,7 +93,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.long) if n in ("bench", "eval", "stdout") else n for n in COMMANDS]
+    "name", [pytest.param(n, marks=pytest.mark.long) if n in ("bench", "eval", "stdout", "verbose") else n for n in COMMANDS]
 )
 def test_no_canary_on_any_output(folder: Path, tiny_bundle: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / "out"
