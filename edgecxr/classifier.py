@@ -13,6 +13,7 @@ from edgecxr import pipeline
 from edgecxr.bundle import Bundle, load
 from edgecxr.errors import UsageError
 from edgecxr.records import Prediction
+from edgecxr.verify import self_test as run_self_test
 
 
 class Classifier:
@@ -35,12 +36,16 @@ class Classifier:
         threads: int | None = None,
         workers: int | None = 1,
         batch_size: int | None = None,
+        self_test: bool = False,
     ) -> None:
         """Open `bundle` (a path, an opened Bundle, or None for the embedded one) on `device`.
 
         `engine` is onnxruntime, openvino or litert, `precision` fp32, bf16 (openvino), fp16 or int8; `auto` chooses.
         One worker with every CPU's thread is the lowest latency for `predict`; `workers=None` makes one-threaded
         workers, one a CPU, the highest throughput for `stream`. Raises BundleError and UnavailableError.
+
+        `self_test` runs the bundle's golden vectors first, on the very engine that then scores, and raises GateError
+        where this device doesn't give the bundle's answers.
         """
         opened = bundle if isinstance(bundle, Bundle) else load(bundle)
         self._session = pipeline.open_session(
@@ -52,6 +57,8 @@ class Classifier:
             workers=workers,
             batch_size=batch_size,
         )
+        if self_test:
+            run_self_test(opened, self._session.artifact, self._session.engine)
 
     @property
     def bundle(self) -> Bundle:

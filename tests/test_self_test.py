@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 import tiny
-from edgecxr import modelfile, pipeline
+from edgecxr import Classifier, modelfile, pipeline
 from edgecxr.bundle import load, manifest_digest
 from edgecxr.errors import BundleError, GateError
 from edgecxr.verify import self_test
@@ -57,6 +57,9 @@ def test_right_answers_pass_and_wrong_ones_do_not(tiny_bundle: Path, tmp_path: P
     session = pipeline.open_session(load(wrong(tmp_path / "w.edgecxr")), engine="onnxruntime")
     with pytest.raises(GateError, match=r"off by up to 0\.5 on onnxruntime"):
         self_test(session.bundle, session.artifact, session.engine)
+    Classifier(tiny_bundle, self_test=True)
+    with pytest.raises(GateError, match="self-test failed"):
+        Classifier(session.bundle, self_test=True)
 
 
 def test_wrong_answers_end_the_run_before_the_first_picture(

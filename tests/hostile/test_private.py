@@ -93,7 +93,8 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.long) if n in ("bench", "eval", "stdout", "verbose") else n for n in COMMANDS]
+    "name",
+    [pytest.param(n, marks=pytest.mark.long) if n in ("bench", "eval", "stdout", "verbose") else n for n in COMMANDS],
 )
 def test_no_canary_on_any_output(folder: Path, tiny_bundle: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / "out"
