@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from edgecxr.bench import spread
 from edgecxr.engines import Engine
 from edgecxr.postprocess import probabilities
 from edgecxr_export import calibrate, equalise, quantize, rounding
@@ -92,7 +93,8 @@ class Quantizer:
             if rounding_ == "second-order":
                 model, extents = self._network(channels, "nearest")
                 levels = quantize.LEVELS["full" if self._full_range else "reduced"]
-                model = rounding.rounded(model, rounding.moments(model, self._pictures), levels)
+                some = self._pictures[np.asarray(spread(len(self._pictures), rounding.PICTURES))]
+                model = rounding.rounded(model, rounding.moments(model, some), levels)
             elif channels == "alike":
                 model, extents = equalise.equalised(*self._network("as trained", "nearest"))
             else:

@@ -22,7 +22,9 @@ from edgecxr_export.equalise import is_depthwise
 
 DAMPING = 0.01  # of the mean second moment, added to each column's own (GPTQ): the inverse must exist
 BLOCK = 128  # columns whose errors are carried on together; the result is the same for any
-STRIDE = 2  # every second row and column of the activations: neighbours tell the same
+PICTURES = 32  # of the calibration pictures, evenly chosen: thousands of places each
+# Every so manyth row and column of an activation: neighbours tell the same. A depthwise kernel has nine weights only.
+STRIDES = {"dense": 2, "depthwise": 4}
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,7 +53,8 @@ def moments(model: Any, inputs: npt.NDArray[np.uint8]) -> dict[str, Floats]:
 def _columns(value: npt.NDArray[np.float32], kernel: tuple[int, ...], depthwise: bool) -> npt.NDArray[np.float32]:
     """(groups, weights of a kernel, places) of an activation (N, C, H, W): what each kernel is multiplied with."""
     height, width = kernel[2:]
-    windows = np.lib.stride_tricks.sliding_window_view(value, (height, width), axis=(2, 3))[:, :, ::STRIDE, ::STRIDE]
+    stride = STRIDES["depthwise" if depthwise else "dense"]
+    windows = np.lib.stride_tricks.sliding_window_view(value, (height, width), axis=(2, 3))[:, :, ::stride, ::stride]
     if depthwise:
         return windows.transpose(1, 4, 5, 0, 2, 3).reshape(value.shape[1], height * width, -1)
     return windows.transpose(1, 4, 5, 0, 2, 3).reshape(1, value.shape[1] * height * width, -1)
