@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# What `edgecxr tune` once found on this machine decides what `auto` takes; tests begin where nothing was tuned.
+_cache = tempfile.TemporaryDirectory(prefix="edgecxr-tests-")
+os.environ["XDG_CACHE_HOME"] = _cache.name
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
