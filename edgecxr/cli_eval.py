@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from edgecxr import cli_lab, outputs
+from edgecxr.cli_common import DeviceOption, EngineOption, JsonOption, PrecisionOption, ThreadsOption
 from edgecxr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,17 +40,11 @@ def evaluate(
     ] = None,
     where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
     ignore_label: Annotated[list[str] | None, typer.Option(help="Leave out a label; may be repeated.")] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="A device asked for by name is used or the run fails.")
-    ] = "auto",
-    engine: Annotated[
-        Literal["auto", "onnxruntime", "openvino", "litert"], typer.Option(help="Inference engine.")
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16", "int8"], typer.Option(help="Precision of the artifact.")
-    ] = "auto",
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
     workers: Annotated[int | None, typer.Option("-j", "--workers", help="Batches in hand at a time.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the engine's pool, which the workers share.")] = None,
+    threads: ThreadsOption = None,
     output: Annotated[
         list[Path] | None,
         typer.Option("-o", "--output", help="Write the report: .json, or .html for a page; may be repeated."),
@@ -57,7 +52,7 @@ def evaluate(
     plots: Annotated[Path | None, typer.Option(metavar="DIR", help=f"Write {', '.join(PLOTS)} there.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare a model's answers with labels, by class, origin and age, with intervals and calibration (extra: eval).
 
