@@ -59,7 +59,9 @@ def test_wheels_are_carried_over_and_score_there(tmp_path: Path) -> None:
     assert [record["status"] for record in records] == ["scored"] * len(list((ROOT / "samples").iterdir()))
     # And a wheel that was damaged on the way isn't installed.
     wheel = next((device / "wheelhouse").glob("edgecxr-*.whl"))
-    wheel.write_bytes(wheel.read_bytes()[:-1] + b"\0")
+    damaged = bytearray(wheel.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    wheel.write_bytes(damaged)
     shutil.rmtree(device / ".venv")
     again = subprocess.run(
         ["bash", "-euc", command("install")], cwd=device, env=environment, check=False, capture_output=True, text=True
