@@ -96,6 +96,9 @@ def until_it_passes(
     """
     artifact = build([])
     found, breaches = task.judge(artifact)
+    task.console.print(
+        f"{artifact.file}: {found.flips} flips on {found.pictures} pictures of dev, |Δp| p99 {found.p99_dp:.3f}"
+    )
     steps = [_step([], found, breaches)]
     ranked: list[choose.Sensitivity[Key]] = []
     if breaches:
