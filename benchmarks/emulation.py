@@ -42,7 +42,8 @@ SHOWN = ("AVX", "FMA", "SSE4", "NEON", "ASIMD")
 
 # In a process of its own: argument 1 the model's file, 2 the inputs' .npy. One thread, as golden vectors are compared.
 WORKER = """
-import json, sys
+import json, os, sys
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnxruntime as ort
 try:

@@ -72,6 +72,7 @@ def build_fp32(size: int, run: str | None, target: Path) -> None:
 
 def ort(model: str, size: int, threads: int) -> Run:
     """One session, all its threads on each picture, every graph optimisation (its default)."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it reports its use
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,7 +1,6 @@
 """`edgecxr eval` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
 
 import json
-import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 from rich.console import Console
 
 from edgecxr import cli_lab, outputs
-from edgecxr.cli_common import DeviceOption, EngineOption, JsonOption, PrecisionOption, ThreadsOption
+from edgecxr.cli_common import DeviceOption, EngineOption, JsonOption, PrecisionOption, ThreadsOption, consoles
 from edgecxr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def evaluate(
     drawing = cli_lab.load_lab("edgecxr.evaluation.page", "eval") if output or plots else None
     conditions = cli_lab.conditions(where)
     ignored = ignore_label or []
-    out, err = _consoles()
+    out, err = consoles()
     of_runs = {RUN_FILE: _of_run, FOLDS_FILE: _of_folds}
     stored = next((of for file, of in of_runs.items() if (model / file).is_file()), None)
     if stored is not None:
@@ -276,10 +275,3 @@ def _write(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise UsageError(f"the output can't be written ({error.strerror}): {path}") from None
-
-
-def _consoles() -> tuple[Console, Console]:
-    """(stdout for results, stderr for everything else)"""
-    # Without a terminal rich assumes 80 columns and folds every row.
-    out, err = (None if stream.isatty() else 200 for stream in (sys.stdout, sys.stderr))
-    return Console(highlight=False, width=out), Console(stderr=True, highlight=False, width=err)

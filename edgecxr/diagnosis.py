@@ -21,7 +21,7 @@ def float_difference(model: bytes, inputs: npt.NDArray[np.uint8], expected: npt.
     this CPU has a part in the answer. `inputs` are uint8 (G, H, W, 1). None where ONNX Runtime isn't installed.
     """
     try:
-        import onnxruntime
+        onnxruntime = ort.load_library()
     except ImportError:
         return None
     options = onnxruntime.SessionOptions()

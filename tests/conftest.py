@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,12 +15,15 @@ from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # What `edgecxr tune` once found on this machine decides what `auto` takes; tests begin where nothing was tuned.
-_cache = tempfile.TemporaryDirectory(prefix="edgecxr-tests-")
-os.environ["XDG_CACHE_HOME"] = _cache.name
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgecxr-tests-")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
 from common import REAL, ROOT, noisy
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

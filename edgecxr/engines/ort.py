@@ -31,7 +31,7 @@ _OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "alloc_failed", 
 def available_devices() -> tuple[str, ...]:
     """Devices that the installed build could use; raises UnavailableError where there is no build."""
     try:
-        onnxruntime = _import()
+        onnxruntime = load_library()
     except ImportError as error:
         hint = "run: pip install 'edgecxr[cpu]' (or 'edgecxr[gpu]')"
         raise UnavailableError(f"no inference engine is installed, {hint} ({error})") from None
@@ -52,7 +52,7 @@ class OnnxRuntimeEngine:
 
         `tf32` is computed on CUDA from an fp32 artifact: products rounded to 10 bits of mantissa, added up in float32.
         """
-        ort = _import()
+        ort = load_library()
         provider = PROVIDERS[device]
         if provider not in ort.get_available_providers():
             raise UnavailableError(
@@ -123,7 +123,7 @@ class _Binding:
 
     def __init__(self, session: Any, shape: tuple[int, ...], memory: str) -> None:
         self._session = session
-        self._images = _import().OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, memory, 0)
+        self._images = load_library().OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, memory, 0)
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._images)
         self._binding.bind_output("logits", memory)
@@ -174,11 +174,11 @@ def tensorrt_cache(model: bytes) -> Path:
 @functools.cache
 def _preload() -> None:
     """Load the CUDA and cuDNN libraries that pip installed, once a process."""
-    _import().preload_dlls()
+    load_library().preload_dlls()
 
 
-def _import() -> Any:
-    """The module, imported so that it tells nobody.
+def load_library() -> Any:
+    """The package onnxruntime, imported so that it tells nobody: nothing of ours imports it otherwise.
 
     Official builds (seen with 1.32) report their use to Microsoft and keep an identifier in the user's cache
     folder, unless this variable is set before they are loaded (their Privacy.md, "Disabling Telemetry").

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 
+from edgecxr.engines import ort
 from edgecxr.machine import cpus
 from edgecxr_export.onnx_graph import INPUT
 
@@ -93,9 +93,10 @@ def activations(model: Any, inputs: npt.NDArray[np.uint8], names: Sequence[str])
     watched.CopyFrom(model)
     del watched.graph.output[:]
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = ort.SessionOptions()
+    onnxruntime = ort.load_library()
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpus()
     options.log_severity_level = 3
-    session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for start in range(0, len(inputs), BATCH):
         yield dict(zip(names, session.run(list(names), {INPUT: inputs[start : start + BATCH]}), strict=True))

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import onnx
-import onnxruntime
 
 from edgecxr.dataset import Dataset
+from edgecxr.engines import ort
 from edgecxr.train.run import HISTORY, Run
 from edgecxr_export.artifacts import Artifact
 from edgecxr_export.parity import Parity
@@ -96,7 +96,7 @@ def provenance(run: Run, notes: Sequence[str]) -> dict[str, Any]:
             "tensorflow": tf.__version__,
             "onnx": onnx.__version__,
             "tf2onnx": tf2onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
+            "onnxruntime": ort.load_library().__version__,
         },
         "notes": list(notes),
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from full_disk import files_unlimited_afterwards, limit_files
-from test_resume import contents, write_films
+from test_resumed_training import contents, write_films
 
 from edgecxr import images
 from edgecxr.errors import StorageError, UsageError

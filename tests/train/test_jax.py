@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_resume import write_films
+from test_resumed_training import write_films
 
 from edgecxr.train.run import Run, read_run
 
