@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -10,16 +10,18 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr.bench import spread
 from edgecxr.engines import Engine
 from edgecxr.postprocess import probabilities
-from edgecxr_export import calibrate, equalise, quantize, rounding
-from edgecxr_export.calibrate import Extent
+from edgecxr_export import calibrate, quantize
+from edgecxr_export.networks import MIN_MAX, PERCENTILES, Networks
 
 Key = TypeVar("Key")
 
 CHOICE_PICTURES = 320  # of dev, evenly chosen: the candidates differ by far more than these leave open
 SENSITIVITY_PICTURES = 16
+# Convolutions whose sensitivity is measured: each means an int8 file of its own, 5 to 15 s at 299 px, and Xception has
+# 74. A convolution in float gains what rounding its weights costs, and that is known for all of them from one pass.
+SUSPECTS = 12
 MAX_FLOAT = 6  # convolutions that may stay in float: beyond, it isn't an int8 network any more
 
 
@@ -27,7 +29,7 @@ MAX_FLOAT = 6  # convolutions that may stay in float: beyond, it isn't an int8 n
 class Way:
     """One way to make the int8 graph of a float one."""
 
-    ranges: str = "min-max"  # or a percentage: the percentile at either end
+    ranges: str = MIN_MAX  # or a percentage: the percentile at either end
     channels: str = "as trained"  # or "alike", see `equalise`
     rounding: str = "nearest"  # or "second-order", see `rounding`
 
@@ -36,8 +38,7 @@ class Way:
 CHANGES: tuple[dict[str, str], ...] = (
     {"channels": "alike"},
     {"rounding": "second-order"},
-    {"ranges": "99.999"},
-    {"ranges": "99.99"},
+    *({"ranges": share} for share in PERCENTILES),
 )
 
 
@@ -58,60 +59,37 @@ class Trial:
 
 
 class Quantizer:
-    """Int8 graphs of one float graph and one set of calibration pictures; what several share is computed once."""
+    """Int8 graphs of the networks of one float graph."""
 
-    def __init__(self, model: Any, inputs: npt.NDArray[np.uint8], *, full_range: bool = False) -> None:
-        """`model` is the canonical fp32 graph, `inputs` are `quantize.calibration_inputs` (N, H, W, 1)."""
-        self._model, self._inputs, self._full_range = model, inputs, full_range
-        self._pictures = inputs[: -quantize.ENDS]
-        self._networks: dict[tuple[str, str], tuple[Any, dict[str, Extent]]] = {}
-        self._percentiles: dict[tuple[str, str], dict[str, dict[str, tuple[float, float]]]] = {}
+    def __init__(self, networks: Networks, *, full_range: bool = False) -> None:
+        self._networks, self._full_range = networks, full_range
+        self._levels = quantize.LEVELS["full" if full_range else "reduced"]
 
     def build(self, way: Way, keep_float: Collection[str] = ()) -> Any:
         """The int8 graph (onnx.ModelProto) made that way, with the named nodes left in float32."""
-        model, extents = self._network(way.channels, way.rounding)
-        if way.ranges == "min-max":
-            ranges = {name: extent.whole for name, extent in extents.items()}
-        else:
-            ranges = self._clipped(way)
+        model = self._networks.network(way.channels, way.rounding, self._levels)
+        ranges = self._networks.ranges(way.channels, way.ranges)
         made = quantize.quantize(model, ranges, keep_float=keep_float, full_range=self._full_range)
-        return quantize.correct_bias(made, self._mean_logits, self._pictures)
+        return quantize.correct_bias(made, self._mean_logits, self._networks.pictures)
 
     @property
     def nodes(self) -> list[str]:
         """Names of the convolutions that may stay in float: all but the first, which reads the picture's own bytes."""
-        return [node.name for node in calibrate.body(self._model) if node.op_type == "Conv"][1:]
+        return [node.name for node in calibrate.body(self._networks.model) if node.op_type == "Conv"][1:]
+
+    def suspects(self, way: Way) -> list[str]:
+        """Those of `nodes` that rounded weights harm most, at most SUSPECTS, the worst first."""
+        losses = self._networks.losses(way.channels, way.rounding, self._levels)
+        return worst({node: losses[node] for node in self.nodes})
 
     @cached_property
     def _mean_logits(self) -> npt.NDArray[np.float64]:
-        return quantize.mean_logits(self._model, "fp32", self._pictures)
+        return quantize.mean_logits(self._networks.model, "fp32", self._networks.pictures)
 
-    def _network(self, channels: str, rounding_: str) -> tuple[Any, dict[str, Extent]]:
-        """The float network that is quantized, and the extents of its activations."""
-        key = (channels, rounding_)
-        if key not in self._networks:
-            if rounding_ == "second-order":
-                model, extents = self._network(channels, "nearest")
-                levels = quantize.LEVELS["full" if self._full_range else "reduced"]
-                some = self._pictures[np.asarray(spread(len(self._pictures), rounding.PICTURES))]
-                model = rounding.rounded(model, rounding.moments(model, some), levels)
-            elif channels == "alike":
-                model, extents = equalise.equalised(*self._network("as trained", "nearest"))
-            else:
-                model, extents = self._model, calibrate.extents(self._model, self._inputs)
-            self._networks[key] = (model, extents)
-        return self._networks[key]
 
-    def _clipped(self, way: Way) -> dict[str, tuple[float, float]]:
-        key = (way.channels, way.rounding)
-        if key not in self._percentiles:
-            # Rounded weights are for the ranges that the float network has.
-            model, extents = self._network(way.channels, "nearest")
-            shares = [change["ranges"] for change in CHANGES if "ranges" in change]
-            whole = {name: extent.whole for name, extent in extents.items()}
-            found = calibrate.percentiles(model, self._inputs, whole, [float(share) for share in shares])
-            self._percentiles[key] = dict(zip(shares, found, strict=True))
-        return self._percentiles[key][way.ranges]
+def worst(losses: Mapping[Key, float]) -> list[Key]:
+    """The SUSPECTS keys of the largest losses, the largest first."""
+    return sorted(losses, key=lambda key: -losses[key])[:SUSPECTS]
 
 
 def choose_way(
@@ -163,12 +141,12 @@ def sensitivities(
     nodes: Sequence[Key],
     inputs: npt.NDArray[np.uint8],
     reference: npt.NDArray[np.float32],
-    advance: Callable[[int], Any] = lambda done: None,
+    advance: Callable[[Sensitivity[Key]], Any] = lambda sensitivity: None,
 ) -> list[Sensitivity[Key]]:
     """Every node's, the one whose int8 does the most harm first, on inputs (N, H, W, 1) with float logits (N, K)."""
     found = []
-    for number, node in enumerate(nodes, start=1):
+    for node in nodes:
         difference = np.abs(run(build([node]), inputs) - reference)
         found.append(Sensitivity(node, float(difference.mean())))
-        advance(number)
+        advance(found[-1])
     return sorted(found, key=lambda sensitivity: sensitivity.mean_dlogit)

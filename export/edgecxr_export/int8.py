@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,9 +12,11 @@ import numpy.typing as npt
 from rich.console import Console
 
 from edgecxr.bench import spread
+from edgecxr.engines import Engine
 from edgecxr.train.run import Logits
 from edgecxr_export import choose, onnx_graph, quantize
 from edgecxr_export.artifacts import ONNX, TFLITE, Artifact
+from edgecxr_export.networks import Networks
 from edgecxr_export.parity import Parity
 
 Key = TypeVar("Key", str, int)
@@ -40,9 +43,11 @@ class Task:
         return self.inputs[places], self.dev.logits[places]
 
 
-def onnx_int8(model: Any, opset: int, task: Task, *, full_range: bool = False) -> tuple[Artifact, dict[str, Any]]:
-    """(the int8 ONNX artifact of the canonical fp32 `model`, the report of how it was chosen)."""
-    quantizer = choose.Quantizer(model, task.calibration, full_range=full_range)
+def onnx_int8(
+    networks: Networks, opset: int, task: Task, *, full_range: bool = False
+) -> tuple[Artifact, dict[str, Any]]:
+    """(the int8 ONNX artifact, the report of how it was chosen)."""
+    quantizer = choose.Quantizer(networks, full_range=full_range)
 
     def build(way: choose.Way, keep_float: Sequence[str] = ()) -> Artifact:
         made = onnx_graph.serialise(quantizer.build(way, keep_float), task.metadata)
@@ -54,15 +59,8 @@ def onnx_int8(model: Any, opset: int, task: Task, *, full_range: bool = False) -
         }
         return Artifact(ONNX, "int8", made, details)
 
-    pictures, logits = task.sample(choose.CHOICE_PICTURES)
-    way, trials = choose.choose_way(
-        lambda way: build(way).engine,
-        pictures,
-        logits,
-        task.temperature,
-        lambda trial: task.console.print(_line(trial), highlight=False),
-    )
-    artifact, floated = until_it_passes(lambda nodes: build(way, nodes), quantizer.nodes, task)
+    way, trials = _chosen(build, task)
+    artifact, floated = until_it_passes(lambda nodes: build(way, nodes), lambda: quantizer.suspects(way), task)
     settings = {**asdict(quantize.Settings()), "weight_levels": quantize.LEVELS["full" if full_range else "reduced"]}
     return artifact, {
         "settings": settings,
@@ -72,27 +70,69 @@ def onnx_int8(model: Any, opset: int, task: Task, *, full_range: bool = False) -
     }
 
 
-def tflite_int8(model: Any, task: Task) -> tuple[Artifact, dict[str, Any]]:
-    """The int8 TFLite artifact of the deploy `model` (Keras, float32 input), and its report."""
-    from edgecxr_export import litert  # which brings TensorFlow
+def tflite_int8(model: Any, networks: Networks, task: Task) -> tuple[Artifact, dict[str, Any]]:
+    """The int8 TFLite artifact of the deploy `model` (Keras, float32 input), and its report.
 
-    calibrated = litert.calibrate(model, task.calibration)
+    `networks` are of the same model's ONNX graph: their weights and ranges go into the TFLite one.
+    """
+    from edgecxr_export import litert, transfer  # which bring TensorFlow
 
-    def build(places: Sequence[int]) -> Artifact:
-        made = litert.serialise_int8(calibrated, keep_float=places, metadata=task.metadata)
+    # Of the converter's own ranges the picture's alone is used: black and white, and one to show something.
+    calibrated = litert.calibrate(model, task.calibration, task.calibration[-quantize.ENDS - 1 :])
+    wiring = transfer.match(calibrated.model, networks.model)
+    levels = quantize.LEVELS["full"]  # LiteRT's kernels add products up in 32 bits
+    prepared: dict[choose.Way, litert.Calibrated] = {}
+
+    def build(way: choose.Way, places: Sequence[int] = ()) -> Artifact:
+        if way not in prepared:
+            prepared.clear()  # a network is some 90 MB
+            network = networks.network(way.channels, way.rounding, levels)
+            moved = transfer.moved(calibrated.model, wiring, network, networks.ranges(way.channels, way.ranges))
+            prepared[way] = replace(calibrated, model=moved)
+        made = litert.serialise_int8(prepared[way], keep_float=places, metadata=task.metadata)
         names = [calibrated.convolutions[place] for place in sorted(places)]
         return Artifact(TFLITE, "int8", made, {"weight_bits": 8, "float_nodes": names})
 
-    artifact, floated = until_it_passes(build, sorted(calibrated.convolutions), task)
-    return artifact, {"settings": {"ranges": "min-max", "weights": "int8, per channel"}, **floated}
+    def suspects() -> list[int]:
+        losses = networks.losses(way.channels, way.rounding, levels)
+        return choose.worst({place: losses[node] for place, node in wiring.convolutions.items()})
+
+    way, trials = _chosen(build, task)
+    artifact, floated = until_it_passes(lambda places: build(way, places), suspects, task)
+    return artifact, {
+        "settings": {"weights": "int8, per channel", "weight_levels": levels},
+        "chosen": asdict(way),
+        "trials": [trial.to_json() for trial in trials],
+        **floated,
+    }
+
+
+def _chosen(build: Callable[[choose.Way], Artifact], task: Task) -> tuple[choose.Way, list[choose.Trial]]:
+    """The best way on some pictures of dev, and all that were tried; each is told on the console."""
+    pictures, logits = task.sample(choose.CHOICE_PICTURES)
+    file = ""
+
+    def engine(way: choose.Way) -> Engine:
+        nonlocal file
+        artifact = build(way)
+        file = artifact.file
+        return artifact.engine
+
+    return choose.choose_way(
+        engine,
+        pictures,
+        logits,
+        task.temperature,
+        lambda trial: task.console.print(f"  {file}{_line(trial)}", highlight=False),
+    )
 
 
 def until_it_passes(
-    build: Callable[[Sequence[Key]], Artifact], nodes: Sequence[Key], task: Task
+    build: Callable[[Sequence[Key]], Artifact], suspects: Callable[[], Sequence[Key]], task: Task
 ) -> tuple[Artifact, dict[str, Any]]:
     """(the first artifact that passes the gate on dev, or the last that was tried; what was measured on the way).
 
-    Convolutions go to float one at a time, the most sensitive first.
+    Convolutions go to float one at a time, the most sensitive of the `suspects` first.
     """
     artifact = build([])
     found, breaches = task.judge(artifact)
@@ -104,7 +144,19 @@ def until_it_passes(
     if breaches:
         task.console.print(f"{artifact.file}: {breaches[0]}; measuring which convolutions suffer most …", markup=False)
         pictures, logits = task.sample(choose.SENSITIVITY_PICTURES)
-        ranked = choose.sensitivities(lambda chosen: build(chosen).engine, nodes, pictures, logits)
+        nodes = suspects()
+        told = itertools.count(1)
+        ranked = choose.sensitivities(
+            lambda chosen: build(chosen).engine,
+            nodes,
+            pictures,
+            logits,
+            lambda sensitivity: task.console.print(
+                f"  {next(told)} of {len(nodes)}: with convolution {sensitivity.node} in float, logits are off by "
+                f"{sensitivity.mean_dlogit:.4f} on average",
+                highlight=False,
+            ),
+        )
     for count in range(1, min(choose.MAX_FLOAT, len(ranked)) + 1):
         if not breaches:
             break
@@ -112,6 +164,10 @@ def until_it_passes(
         artifact = build(chosen)
         found, breaches = task.judge(artifact)
         steps.append(_step(chosen, found, breaches))
+        task.console.print(
+            f"{artifact.file}, {count} convolutions in float: {found.flips} flips on {found.pictures} pictures of dev, "
+            f"|Δp| p99 {found.p99_dp:.3f}"
+        )
     return artifact, {"steps": steps, "sensitivity": [asdict(sensitivity) for sensitivity in ranked]}
 
 
@@ -130,6 +186,6 @@ def _step(nodes: Sequence[Key], found: Parity, breaches: list[str]) -> dict[str,
 def _line(trial: choose.Trial) -> str:
     way = trial.way
     return (
-        f"  int8, ranges {way.ranges}, channels {way.channels}, rounding {way.rounding}: |Δp| mean "
+        f": ranges {way.ranges}, channels {way.channels}, rounding {way.rounding}: |Δp| mean "
         f"{trial.mean_dp:.4f}, p99 {trial.p99_dp:.3f}, {trial.flips} flips on {trial.pictures} pictures of dev"
     )

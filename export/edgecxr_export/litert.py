@@ -76,10 +76,13 @@ def quantize(model: Any, calibration: npt.NDArray[np.uint8], metadata: Mapping[s
     return serialise_int8(calibrate(model, calibration), metadata=metadata)
 
 
-def calibrate(model: Any, calibration: npt.NDArray[np.uint8]) -> Calibrated:
+def calibrate(
+    model: Any, calibration: npt.NDArray[np.uint8], observed: npt.NDArray[np.uint8] | None = None
+) -> Calibrated:
     """Least and greatest value of each activation of `model` (Keras, float32 input) over `calibration` (N, H, W, 1).
 
-    A black and a white picture must be among them (see `quantize.calibration_inputs`).
+    A black and a white picture must be among them (see `quantize.calibration_inputs`). `observed` are the pictures that
+    the converter is shown in their place, at a second each, where `transfer.moved` replaces its ranges.
     """
     _check_input(model)
     if calibration.dtype != np.uint8 or calibration.shape[1:] != tuple(model.input.shape[1:]):
@@ -87,10 +90,11 @@ def calibrate(model: Any, calibration: npt.NDArray[np.uint8]) -> Calibrated:
             f"calibration pictures must be uint8 (N, {', '.join(map(str, model.input.shape[1:]))}), got "
             f"{calibration.dtype} {calibration.shape}"
         )
+    shown = calibration if observed is None else observed
     with _saved(model) as folder, _quiet():
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([picture[None].astype(np.float32)] for picture in calibration)
+        converter.representative_dataset = lambda: ([picture[None].astype(np.float32)] for picture in shown)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         # The converter quantizes everything or nothing; its second half, which is told below what to leave, is the one
         # behind TensorFlow's documented "selective quantization" (tf.lite.experimental.QuantizationDebugger).
@@ -100,10 +104,10 @@ def calibrate(model: Any, calibration: npt.NDArray[np.uint8]) -> Calibrated:
     operators, tensors = graph.subgraphs[0].operators, graph.subgraphs[0].tensors
     written = [tensors[operator.outputs[0]].name.decode() for operator in operators]
     head = tflite_graph.head(graph)
-    shown = calibration[np.ptp(calibration.reshape(len(calibration), -1), axis=1) > 0]
+    pictures = calibration[np.ptp(calibration.reshape(len(calibration), -1), axis=1) > 0]
     logits = [
-        np.asarray(model(shown[start : start + BATCH].astype(np.float32), training=False)["logits"])
-        for start in range(0, len(shown), BATCH)
+        np.asarray(model(pictures[start : start + BATCH].astype(np.float32), training=False)["logits"])
+        for start in range(0, len(pictures), BATCH)
     ]
     return Calibrated(
         model=bytes(data),
@@ -113,7 +117,7 @@ def calibrate(model: Any, calibration: npt.NDArray[np.uint8]) -> Calibrated:
             for place in range(head[0])
             if tflite_graph.kind(graph, operators[place]) in CONVOLUTIONS
         },
-        pictures=shown,
+        pictures=pictures,
         mean_logits=np.concatenate(logits).mean(axis=0, dtype=np.float64),
     )
 

@@ -76,6 +76,25 @@ def rounded(model: Any, second_moments: Mapping[str, Floats], levels: int) -> An
     return result
 
 
+def losses(exact: Any, made: Any, second_moments: Mapping[str, Floats], levels: int) -> dict[str, float]:
+    """By node name, mean square error of a convolution's output, per mean square of the output.
+
+    `made` is `exact` or `rounded` of it: the quantizer rounds to the nearest, which changes nothing on its grid.
+    """
+    weights, given = ({tensor.name: tensor for tensor in model.graph.initializer} for model in (exact, made))
+    found = {}
+    for node in convolutions(exact):
+        moment = second_moments[node.name]
+        shape = (len(moment), -1, moment.shape[1])  # (G, O / G, C)
+        wanted = numpy_helper.to_array(weights[node.input[1]]).astype(np.float64).reshape(shape)
+        rows = numpy_helper.to_array(given[node.input[1]]).astype(np.float64).reshape(shape)
+        step = np.abs(rows).max(axis=2, keepdims=True) / levels
+        error = np.rint(rows / np.where(step > 0, step, 1)) * step - wanted
+        power = float((wanted @ moment * wanted).sum())
+        found[node.name] = float((error @ moment * error).sum()) / power if power > 0 else 0.0
+    return found
+
+
 def round_rows(rows: Floats, second_moment: Floats, levels: int) -> Floats:
     """`rows` (G, R, C), each on multiples of its largest |value| / `levels`, for inputs of those moments (G, C, C)."""
     columns = rows.shape[2]

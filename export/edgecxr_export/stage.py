@@ -27,6 +27,7 @@ from edgecxr_export.deploy import deploy_model
 from edgecxr_export.gates import Gates
 from edgecxr_export.labelled import Labelled
 from edgecxr_export.measure import KERAS_BATCH, Comparison, Measured, Reference, bar, evidence_inputs
+from edgecxr_export.networks import Networks
 from edgecxr_export.parity import Parity
 from edgecxr_export.publish import publish
 
@@ -149,12 +150,13 @@ def _found(run: Run, data: Labelled, options: Options, about: About, console: Co
             judge=judge,
             console=console,
         )
+        networks = Networks(graph, task.calibration)
         ways: dict[str, Any] = {}
         if ONNX in options.formats:
-            artifact, ways[ONNX] = int8.onnx_int8(graph, options.opset, task, full_range=options.full_range)
+            artifact, ways[ONNX] = int8.onnx_int8(networks, options.opset, task, full_range=options.full_range)
             made.append(artifact)
         if TFLITE in options.formats:
-            artifact, ways[TFLITE] = int8.tflite_int8(float_input, task)
+            artifact, ways[TFLITE] = int8.tflite_int8(float_input, networks, task)
             made.append(artifact)
         quantization = reports.quantization_report(data.dataset, rows, ways)
 

@@ -291,6 +291,27 @@ def _aligned(data: npt.NDArray[np.uint8]) -> Any:
     return _AlignedBuffer(data=np.array(data, dtype=np.uint8))
 
 
+def store(model: Any, tensor: Any, value: npt.NDArray[np.float32]) -> None:
+    """Give a constant other numbers, in a buffer of its own: several may share the old one."""
+    tensor.buffer = len(model.buffers)
+    model.buffers.append(_aligned(np.frombuffer(np.ascontiguousarray(value).tobytes(), dtype=np.uint8)))
+
+
+def aligned(model: Any) -> Any:
+    """The same parsed model without unused buffers and each of the rest where the schema asks for it."""
+    kept = [*model.subgraphs[0].tensors, *(model.metadata or [])]
+    used = sorted({0, *(entry.buffer for entry in kept)})
+    place = {old: new for new, old in enumerate(used)}
+    for entry in kept:
+        entry.buffer = place[entry.buffer]
+    model.buffers = [
+        schema.BufferT() if (data := model.buffers[old].data) is None or len(data) == 0 else _aligned(data)
+        for old in used
+    ]
+    model.metadata = model.metadata or []
+    return model
+
+
 def _add_metadata(model: Any, name: str, value: bytes) -> None:
     model.metadata.append(schema.MetadataT(name=name, buffer=len(model.buffers)))
     model.buffers.append(_aligned(np.frombuffer(value, dtype=np.uint8)))

@@ -8,6 +8,7 @@ from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr_export.calibrate import body, extents
 from edgecxr_export.choose import Quantizer, Way
 from edgecxr_export.equalise import equalised, links
+from edgecxr_export.networks import Networks
 
 from .small import pictures, small_graph, with_ends
 
@@ -43,7 +44,7 @@ def test_it_is_the_same_function_with_channels_alike() -> None:
 
 def test_int8_loses_less() -> None:
     model, inputs = small_graph(), pictures()
-    quantizer = Quantizer(model, with_ends(inputs))
+    quantizer = Quantizer(Networks(model, with_ends(inputs)))
     unseen = pictures(seed=5)
     expected = answers(model, unseen)
     lost = [

@@ -15,6 +15,7 @@ from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import DataError, GateError
 from edgecxr_export import quantize as module
 from edgecxr_export.choose import Quantizer, Way
+from edgecxr_export.networks import Networks
 from edgecxr_export.onnx_graph import bias_tensor, serialise
 from edgecxr_export.quantize import calibration_inputs, calibration_rows, head_nodes
 
@@ -65,7 +66,7 @@ def calibration() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def int8(network: Network, calibration: np.ndarray) -> bytes:
-    return serialise(Quantizer(network.onnx, calibration).build(WAY), {})
+    return serialise(Quantizer(Networks(network.onnx, calibration)).build(WAY), {})
 
 
 @pytest.mark.lab
@@ -140,9 +141,9 @@ def test_the_mean_logits_of_the_calibration_pictures_are_fp32_s(
 
 def test_taking_the_cast_away_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, calibration = small_graph(), with_ends(small_pictures())
-    int8 = serialise(Quantizer(graph, calibration).build(WAY), {})
+    int8 = serialise(Quantizer(Networks(graph, calibration)).build(WAY), {})
     monkeypatch.setattr(module, "take_uint8", lambda model: model)
-    whole = serialise(Quantizer(graph, calibration).build(WAY), {})
+    whole = serialise(Quantizer(Networks(graph, calibration)).build(WAY), {})
     assert "Cast" in {node.op_type for node in onnx.load_from_string(whole).graph.node}
     assert "Cast" not in {node.op_type for node in onnx.load_from_string(int8).graph.node}
     expected = OnnxRuntimeEngine(whole, "cpu", "int8", 1).run(small_pictures(9))
@@ -150,7 +151,7 @@ def test_taking_the_cast_away_changes_no_bit(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_graph_whose_input_has_another_scale_is_refused() -> None:
-    whole = Quantizer(small_graph(), with_ends(small_pictures())).build(Way())
+    whole = Quantizer(Networks(small_graph(), with_ends(small_pictures()))).build(Way())
     dequantizer = next(node for node in whole.graph.node if node.op_type == "DequantizeLinear")
     dequantizer.op_type = "Cast"  # not the way from a picture to a quantized tensor
     with pytest.raises(GateError, match="lead to one Cast, got Reshape"):
@@ -159,14 +160,14 @@ def test_a_graph_whose_input_has_another_scale_is_refused() -> None:
 
 def test_full_range_is_eight_bits_and_the_default_seven() -> None:
     for full_range, largest in ((False, 64), (True, 127)):
-        made = Quantizer(small_graph(), with_ends(small_pictures()), full_range=full_range).build(WAY)
+        made = Quantizer(Networks(small_graph(), with_ends(small_pictures())), full_range=full_range).build(WAY)
         kernels = [numpy_helper.to_array(tensor) for tensor in made.graph.initializer if len(tensor.dims) == 4]
         assert {np.abs(k.astype(int)).max() for k in kernels if k.dtype == np.int8} == {largest}
 
 
 def test_a_black_and_white_range_whatever_was_calibrated_on() -> None:
     grey = np.clip(small_pictures(), 30, 200)
-    made = Quantizer(small_graph(), with_ends(grey)).build(Way("99.99"))  # clips everything but the picture
+    made = Quantizer(Networks(small_graph(), with_ends(grey))).build(Way("99.99"))  # clips everything but the picture
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
     reshape = next(node for node in made.graph.node if "image" in node.input)
     dequantizer = next(node for node in made.graph.node if reshape.output[0] in node.input)

@@ -7,7 +7,8 @@ from onnx import numpy_helper
 
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr_export.choose import Quantizer, Way
-from edgecxr_export.rounding import convolutions, moments, round_rows, rounded
+from edgecxr_export.networks import Networks
+from edgecxr_export.rounding import convolutions, losses, moments, round_rows, rounded
 
 from .small import CHANNELS, pictures, small_graph, with_ends
 
@@ -71,7 +72,7 @@ def test_moments_are_of_what_each_kernel_meets() -> None:
 def test_the_quantizer_takes_the_weights_as_they_were_rounded() -> None:
     model, inputs = small_graph(), pictures()
     grid = rounded(model, moments(model, inputs), LEVELS)
-    quantized = Quantizer(model, with_ends(inputs)).build(Way(rounding="second-order"))
+    quantized = Quantizer(Networks(model, with_ends(inputs))).build(Way(rounding="second-order"))
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
     kept = [value for value in stored.values() if value.dtype == np.int8 and value.ndim == 4]
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in grid.graph.initializer}
@@ -84,10 +85,28 @@ def test_the_quantizer_takes_the_weights_as_they_were_rounded() -> None:
 
 def test_int8_loses_less() -> None:
     model, inputs, unseen = small_graph(seed=2), pictures(), pictures(seed=5)
-    quantizer = Quantizer(model, with_ends(inputs))
+    quantizer = Quantizer(Networks(model, with_ends(inputs)))
     expected = OnnxRuntimeEngine(model.SerializeToString(), "cpu", "fp32", 1).run(unseen)
     lost = []
     for way in (Way(channels="alike"), Way(channels="alike", rounding="second-order")):
         engine = OnnxRuntimeEngine(quantizer.build(way).SerializeToString(), "cpu", "int8", 1)
         lost.append(np.abs(engine.run(unseen) - expected).mean())
     assert lost[1] < 0.6 * lost[0]
+
+
+def test_losses_are_what_a_convolution_s_output_loses() -> None:
+    rng = np.random.default_rng(6)
+    model, inputs = small_graph(), pictures(2)
+    second_moments = moments(model, inputs)
+    nearest = losses(model, model, second_moments, LEVELS)
+    second_order = losses(model, rounded(model, second_moments, LEVELS), second_moments, LEVELS)
+    assert nearest.keys() == second_order.keys() == {node.name for node in convolutions(model)}
+    assert sum(second_order.values()) < 0.9 * sum(nearest.values())
+    # By hand, of the second pointwise convolution: its own outputs for inputs of those moments.
+    pointwise = convolutions(model)[4]
+    (kernel,) = [numpy_helper.to_array(t)[..., 0, 0] for t in model.graph.initializer if t.name == pointwise.input[1]]
+    step = np.abs(kernel).max(axis=1, keepdims=True) / LEVELS
+    mixing = np.linalg.cholesky(second_moments[pointwise.name][0] + 1e-12 * np.eye(CHANNELS))
+    values = mixing @ np.linalg.qr(rng.normal(0, 1, (CHANNELS, CHANNELS)))[0]  # (C, n), of exactly those moments
+    wrong = np.square((np.rint(kernel / step) * step - kernel) @ values).sum() / np.square(kernel @ values).sum()
+    np.testing.assert_allclose(nearest[pointwise.name], wrong, rtol=1e-5)
