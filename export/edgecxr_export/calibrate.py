@@ -14,7 +14,7 @@ from edgecxr.engines import ort
 from edgecxr.machine import cpus
 from edgecxr_export.onnx_graph import INPUT
 
-BATCH = 2  # pictures at a time: every activation of Xception at 299 px is 200 MB a picture
+BATCH = 1  # pictures at a time: every activation of Xception at 299 px is 200 MB a picture, and is held three times
 BINS = 4096  # of a histogram: a percentile is found to a 4096th of the range, a sixteenth of a step of uint8
 OBSERVED = ("Conv", "Relu", "Add", "MaxPool")
 

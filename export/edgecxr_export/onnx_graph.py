@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import onnx
@@ -19,6 +22,7 @@ OPSETS = (17, 18)  # those that were tried; both go with IR 8, which ONNX Runtim
 IR_VERSION = 8
 PRODUCER = "edgecxr"
 METADATA_PREFIX = "edgecxr."
+CATCH_ERRORS = "TF2ONNX_CATCH_ERRORS"  # read by tf2onnx.convert from the environment only
 
 
 def convert(model: Any, opset: int) -> Any:
@@ -39,13 +43,33 @@ def convert(model: Any, opset: int) -> Any:
     level = logger.level
     logger.setLevel(logging.ERROR)  # it tells the story of every pass
     try:
-        proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=opset)
+        with _without_copies():
+            proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=opset)
     finally:
         logger.setLevel(level)
     left = [node.name for node in proto.graph.node if node.op_type == "BatchNormalization"]
     if left:
         raise GateError(f"the converter was expected to fold every batch norm and left {len(left)}")
     return canonical(proto)
+
+
+@contextmanager
+def _without_copies() -> Iterator[None]:
+    """Keep tf2onnx from copying the graph before each of its passes, and let go of what it leaves behind.
+
+    It copies in order to go on from the copy where a pass fails, which here is an error. Graphs refer to themselves and
+    wait for the garbage collector: at 299 px a conversion took 5.4 GB with copies, 3.2 GB without, and kept 2.4 GB.
+    """
+    before = os.environ.get(CATCH_ERRORS)
+    os.environ[CATCH_ERRORS] = "FALSE"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[CATCH_ERRORS]
+        else:
+            os.environ[CATCH_ERRORS] = before
+        gc.collect()
 
 
 def canonical(proto: Any) -> Any:
