@@ -14,5 +14,6 @@ with atheris.instrument_imports(include=["edgecxr"]):
     from fuzz import targets
 
 if __name__ == "__main__":
+    targets.images.MAX_PIXELS = targets.MAX_PIXELS
     atheris.Setup([*sys.argv, str(targets.CORPUS / "bundle")], targets.of_bundle)
     atheris.Fuzz()

@@ -14,5 +14,6 @@ with atheris.instrument_imports(include=["edgecxr", "PIL"]):
     from fuzz import targets
 
 if __name__ == "__main__":
+    targets.images.MAX_PIXELS = targets.MAX_PIXELS
     atheris.Setup([*sys.argv, str(targets.CORPUS / "images")], targets.picture)
     atheris.Fuzz()

@@ -13,8 +13,9 @@ from edgecxr.preprocess import Contract
 
 CORPUS = Path(__file__).parent / "corpus"
 CONTRACT = Contract(height=64, width=64)
-# A picture that a small file may hold; larger ones are tested elsewhere and would only make this slow.
-images.MAX_PIXELS = 4_000_000
+# A picture that a small file may hold; larger ones are tested elsewhere and would only make this slow. Who fuzzes sets
+# images.MAX_PIXELS to it: not the import of this module, which other tests share a process with.
+MAX_PIXELS = 4_000_000
 
 
 def picture(data: bytes) -> None:
