@@ -185,14 +185,16 @@ def test_after_the_engine_s_optimisation_all_but_the_head_and_the_sums_are_integ
     assert not {"Cast", "QuantizeLinear", "DequantizeLinear"} & set(kinds[: kinds.index("QLinearConv")])
     counts = Counter(kinds)
     assert counts["QLinearConv"] == 74
-    assert counts["QLinearAdd"] == 12  # four shortcuts, eight middle blocks
-    # In float: the head's convolution where it has one, and the Relu of a sum that the next sum reads as well.
+    # In float: the head, and the sums of the middle flow, which the next sum reads as they are and the next block cut
+    # off at 0. They cost no time (1.003 times that of a graph with all twelve sums in integers).
+    assert counts["QLinearAdd"] + counts["Add"] == 12 + 1  # four shortcuts, eight middle blocks, the head's bias
+    assert counts["Add"] <= 10
     assert counts["Conv"] + counts["FusedConv"] + counts["MatMul"] + counts["FusedMatMul"] == 1
-    assert counts["Relu"] <= 11
-    assert counts["QuantizeLinear"] == counts["Relu"]
-    assert counts["DequantizeLinear"] == counts["Relu"] + 1  # and before the head
-    known = {"QLinearConv", "QLinearAdd", "Conv", "FusedConv", "MatMul", "FusedMatMul", "Relu", "QuantizeLinear"}
-    known |= {"DequantizeLinear", "MaxPool", "Reshape", "Transpose", "ReduceSum", "Add"}
+    assert counts["QuantizeLinear"] <= 12
+    assert counts["DequantizeLinear"] <= 14
+    known = {"QLinearConv", "QLinearAdd", "Conv", "FusedConv", "MatMul", "FusedMatMul", "QuantizeLinear"}
+    known |= {"DequantizeLinear", "MaxPool", "NhwcMaxPool", "Reshape", "Transpose", "ReduceSum", "Add"}
+    known |= {"ReorderInput", "ReorderOutput"}  # of the head's convolution
     assert set(counts) <= known
 
 
