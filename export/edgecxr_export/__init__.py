@@ -10,6 +10,7 @@
     litert         the deploy model as TFLite, in float32 and int8; `tflite_graph` edits the files
     int8           the int8 files: the way chosen on dev, then sensitive convolutions to float until the gate passes
     choose         the candidates, and what is measured of them
+    networks       the float networks and ranges that both int8 files are made from; `transfer` moves them into TFLite
     calibrate      ranges of activations on training pictures
     equalise       channels made alike before they share a scale
     rounding       weights rounded so that their errors cancel

@@ -1,7 +1,8 @@
 """Weights and ranges of an ONNX network put into the TFLite network of the same model, before that is quantized.
 
 What makes int8 lose less (`equalise`, `rounding`, percentiles) is worked out once, on the ONNX graph; both converters
-fold the same Keras model into the same convolutions, and which is which follows from the wiring and the weights.
+fold the same Keras model into the same convolutions, and which is which follows from the wiring and the weights. The
+TFLite converter's own ranges are too wide where a sum reads: LiteRT adds in place, and what it sees there is the sum.
 """
 
 from __future__ import annotations

@@ -111,3 +111,24 @@ print(hashlib.sha256(serialise(convert(deploy_model(reference, chosen), 17), {{"
 def test_an_untried_opset_is_refused(network: Network) -> None:
     with pytest.raises(UsageError, match="opset must be one of 17, 18, got 9"):
         convert(network.deploy, 9)
+
+
+def test_the_converter_makes_no_copies(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tf2onnx copies the graph before each pass unless it is told that an error is an error; the setting is undone."""
+    from tf2onnx import optimizer
+
+    told = []
+
+    def optimize(graph: object, catch_errors: bool, optimizers: object = None) -> object:
+        told.append(catch_errors)
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(optimizer, "optimize_graph", optimize)
+    for before in (None, "TRUE"):
+        monkeypatch.delenv("TF2ONNX_CATCH_ERRORS", raising=False)
+        if before:
+            monkeypatch.setenv("TF2ONNX_CATCH_ERRORS", before)
+        with pytest.raises(RuntimeError, match="seen"):
+            convert(network.deploy, 17)
+        assert os.environ.get("TF2ONNX_CATCH_ERRORS") == before
+    assert told == [False, False]
