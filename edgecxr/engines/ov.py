@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgecxr.engines import signal_stack
 from edgecxr.engines.pool import Pool
 from edgecxr.errors import BundleError, UnavailableError
 
@@ -29,7 +30,8 @@ def available_devices() -> tuple[str, ...]:
     """Devices that this engine can use here; raises UnavailableError where it isn't installed or broken."""
     try:
         openvino = _import()
-        openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+        with signal_stack.kept():
+            openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
     except ModuleNotFoundError as error:
         if error.name != "openvino":
             raise UnavailableError(_broken(error)) from None
@@ -41,7 +43,8 @@ def available_devices() -> tuple[str, ...]:
 
 def has_bf16() -> bool:
     """Whether this CPU computes in bfloat16."""
-    return "BF16" in _import().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    with signal_stack.kept():
+        return "BF16" in _import().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoEngine:
@@ -113,7 +116,8 @@ class OpenVinoEngine:
 
     def _pool(self, model: Any) -> Pool[Any]:
         try:
-            compiled = self._core.compile_model(model, "CPU", self._settings)
+            with signal_stack.kept():
+                compiled = self._core.compile_model(model, "CPU", self._settings)
         except RuntimeError as error:
             raise BundleError(f"openvino can't compile the {self.precision} artifact ({_last_line(error)})") from None
         used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()

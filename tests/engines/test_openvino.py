@@ -222,3 +222,19 @@ def test_using_it_tells_nobody(tmp_path: Path, tiny_bundle: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_is_survived_after_another_thread_dropped_the_engine(tmp_path: Path, tiny_bundle: Path) -> None:
+    """OpenVINO frees the signal stack that it set for the first thread: the next signal was a segmentation fault."""
+    code = (
+        "import gc, os, signal, threading\n"
+        "import edgecxr\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
+        f"held = [edgecxr.Classifier({str(tiny_bundle)!r}, engine='openvino')]\n"
+        "thread = threading.Thread(target=lambda: (held.clear(), gc.collect()))\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
