@@ -47,9 +47,14 @@ def tiny_model() -> bytes:
         helper.make_node("ReduceSum", ["evidence", "axes"], ["sums"], keepdims=0),
         helper.make_node("Add", ["sums", "bias"], ["logits"]),
     ]
+    return _serialised("tiny", nodes, constants)
+
+
+def _serialised(name: str, nodes: list[Any], constants: dict[str, Any]) -> bytes:
+    """The model of these nodes, with a deploy graph's input and outputs."""
     graph = helper.make_graph(
         nodes,
-        "tiny",
+        name,
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 1])],
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3]),
@@ -147,16 +152,4 @@ def deep_model(seed: int = 3) -> bytes:
         helper.make_node("ReduceSum", ["evidence", "axes"], ["sums"], keepdims=0),
         helper.make_node("Add", ["sums", "bias"], ["logits"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "deep",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 1])],
-        [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3]),
-            helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ["N", 4, 4, 3]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    return _serialised("deep", nodes, constants)
