@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import pytest
 from onnx import numpy_helper
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from edgecxr.engines.ort import OnnxRuntimeEngine
+from edgecxr_export import rounding
 from edgecxr_export.choose import Quantizer, Way
 from edgecxr_export.networks import Networks
 from edgecxr_export.rounding import convolutions, losses, moments, round_rows, rounded
@@ -50,6 +56,26 @@ def test_with_independent_inputs_it_is_nearest_rounding() -> None:
     rows = np.random.default_rng(5).normal(0, 1, (1, 4, 10))
     step = np.abs(rows).max(axis=2, keepdims=True) / LEVELS
     assert np.allclose(round_rows(rows, np.eye(10)[None], LEVELS), np.rint(rows / step) * step)
+
+
+def test_sums_are_taken_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one thread of BLAS, whatever the caller has: the last bit of a sum of two threads' sums is another."""
+    found: list[int] = []
+
+    def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            found.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            return function(*arguments)
+
+        return noted
+
+    monkeypatch.setattr(np.linalg, "inv", noting(np.linalg.inv))
+    monkeypatch.setattr(rounding, "_columns", noting(rounding._columns))
+    with threadpool_limits(2):
+        model = small_graph()
+        rounded(model, moments(model, pictures(2)), LEVELS)
+    assert len(found) >= 2 * len(convolutions(model))
+    assert set(found) == {1}
 
 
 def test_moments_are_of_what_each_kernel_meets() -> None:
