@@ -28,7 +28,7 @@ PICTURES = 32  # of the calibration pictures, evenly chosen: thousands of places
 STRIDES = {"dense": 2, "depthwise": 4}
 
 # Sums in the order that one thread of BLAS takes. With two the last bit differs, now and then a weight rounds
-# elsewhere, and as its error is carried on, in the end a sixth of all weights: another file for another number of cores.
+# elsewhere, and as its error is carried on, in the end a sixth of all weights: another file on other cores.
 ONE_ORDER: dict[str, Any] = {"limits": 1, "user_api": "blas"}
 
 Floats = npt.NDArray[np.float64]
