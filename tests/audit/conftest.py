@@ -8,7 +8,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")  # not "session": the limit would stay for all tests that follow
 def one_thread_of_blas() -> Iterator[None]:
     with threadpool_limits(1):
         yield
