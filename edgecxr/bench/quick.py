@@ -98,8 +98,9 @@ def _add_cases(
 ) -> None:
     latency, folder = open_timed(bundle, choice, workers=1), open_timed(bundle, choice)
     plan = folder.session.plan
-    # Long enough that the pool's start and end don't count for much.
-    portion = 8 * max(4, plan.workers * plan.batch_size)
+    fill = plan.workers * plan.batch_size
+    # Long enough that the pool's start and end don't count for much, short enough for six artifacts within a minute.
+    portion = 6 * max(4, fill)
     for size in batch_sizes or (CPU_BATCHES if choice.device == "cpu" else GPU_BATCHES):
         cases.append(_model_case(latency, pictures.inputs, size))
     cases.append(
@@ -109,7 +110,8 @@ def _add_cases(
     clocks[len(cases)] = clock
     cases.append(Case(latency.identity("stages", 1), 1, clock, least=4, warm_up=0))
     identity = folder.identity("folder", plan.batch_size)
-    cases.append(Case(identity, portion, _folder_call(folder.session, pictures.files, portion), least=1, warm_up=1))
+    _folder_call(folder.session, pictures.files, 2 * fill)()  # warms each worker up, where a portion would take seconds
+    cases.append(Case(identity, portion, _folder_call(folder.session, pictures.files, portion), least=1, warm_up=0))
 
 
 def _model_case(opened: Opened, inputs: npt.NDArray[np.uint8], size: int) -> Case:
