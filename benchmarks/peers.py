@@ -42,6 +42,8 @@ FP32, INT8 = "onnxruntime fp32, plain loop", "onnxruntime int8, plain loop"  # w
 DIRECT, ALONE = "openvino int8 called directly, model only", "edgecxr's engine int8, model only"
 FILES = ("keras", "ort", "openvino", "litert", "edgecxr")  # kinds that go from files to answers
 # At least; of `call`, time of our OpenVINO engine against OpenVINO called directly, at most.
+# What one thread needs at least, by its stages: the target's own words, and all that a picture goes through.
+BOUNDS = {"bound": ("decode", "run"), "bound_of_all": ("read", "decode", "preprocess", "run")}
 TARGETS = {"plain_fp32": 2.8, "plain_int8": 1.3, "bound": 0.90, "call": 1.05}
 
 
@@ -227,14 +229,15 @@ def summarise(
     ours = {}
     for name in [name for name in rates if peers[name]["kind"] == "edgecxr"]:
         one = rounds.get(f"bound of {name}", [])
-        bounds = [
-            cpus * row["pictures"] / (row["read"] + row["decode"] + row["preprocess"] + row["run"]) for row in one
-        ]
+        bounds = {
+            bound: [cpus * row["pictures"] / sum(row[stage] for stage in stages) for row in one]
+            for bound, stages in BOUNDS.items()
+        }
         ours[name] = {
             "plain_fp32": ratio(rates[name], rates.get(FP32, [])),
             "plain_int8": ratio(rates[name], rates.get(INT8, [])),
-            "bound": ratio(rates[name], bounds),
-            "bound_pictures_per_s": median(bounds) if bounds else None,
+            **{bound: ratio(rates[name], values) for bound, values in bounds.items()},
+            "bound_pictures_per_s": {bound: median(values) if values else None for bound, values in bounds.items()},
             "one_thread_ms": {
                 stage: 1e3 * median(row[stage] / row["pictures"] for row in one)
                 for stage in ("read", "decode", "preprocess", "run", "post")
@@ -310,13 +313,14 @@ def table(report: dict[str, Any]) -> str:
         bold = "**" if name in report["edgecxr"] else ""
         lines.append(f"| {bold}{name}{bold} | {bold}{row['median']:.1f}{bold} | {row['low']:.1f}–{row['high']:.1f} |")
     lines += ["", "| edgecxr, as a ratio within each round | to | ratio | interval | target |", "|---|---|---|---|---|"]
-    titles = {"plain_fp32": FP32, "plain_int8": INT8, "bound": "cores / (decode + run), one-threaded"}
+    titles = {"plain_fp32": FP32, "plain_int8": INT8}
+    titles |= {bound: f"cores / ({' + '.join(stages)}), one-threaded" for bound, stages in BOUNDS.items()}
     for name, row in report["edgecxr"].items():
         for key, title in titles.items():
             if row[key]:
                 low, high = row[key]["interval"]
                 interval = f"{low:.2f}–{high:.2f} ({row[key]['coverage']:.1%})"
-                target = f"≥ {report['targets'][key]:.2f}"
+                target = f"≥ {report['targets'][key]:.2f}" if key in report["targets"] else ""
                 lines.append(f"| {name} | {title} | {row[key]['median']:.2f} | {interval} | {target} |")
     for engine, row in report["call"].items():
         low, high = row["interval"]

@@ -25,7 +25,7 @@ from edgecxr import machine, pipeline
 from edgecxr.bundle import Bundle
 from edgecxr.engines import ort
 from edgecxr.engines.select import FROM_FP32, Choice, choices, choose, open_engine
-from edgecxr.errors import GateError, UnavailableError, UsageError
+from edgecxr.errors import DeviceMemoryError, GateError, UnavailableError, UsageError
 from edgecxr.tuned import Configuration
 from edgecxr.verify import GoldenCheck, verify
 
@@ -35,6 +35,7 @@ LAPS = 3  # turns of each configuration in a round: a machine that warms up or i
 MIN_LAP_SECONDS = 0.2
 CHECKED = 16  # pictures on which answers are compared
 MARGIN = 1.02  # below this gain over what `auto` takes by itself, nothing is changed
+CHANCE = 0.1  # and nothing where two of the same speed would come out as far apart in their laps as often as this
 
 Advance = Callable[[int, int], Any]
 
@@ -130,8 +131,9 @@ def halve(
 ) -> None:
     """Measure `candidates` in turn, LAPS times a round; after each the slower half is left out, until two are left.
 
-    `measure` takes a candidate and seconds and gives pictures/s; `remaining` gives the seconds that are left for all.
-    Once there are none, no further lap begins, but for the first.
+    The first of them is what the others are compared with, and stays to the end. `measure` takes a candidate and seconds
+    and gives pictures/s; `remaining` gives the seconds that are left for all. Once there are none, no further lap begins,
+    but for the first.
     """
     racing = list(candidates)
     rounds = max(1, math.ceil(math.log2(max(2, len(racing)))))
@@ -145,10 +147,11 @@ def halve(
                 done = (number * LAPS + lap) * len(racing) + place + 1
                 advance(done, max(done, rounds * LAPS * len(racing)))
         if number < rounds - 1:
-            ordered = sorted(racing, key=lambda c: -c.rate)
-            racing = ordered[: max(2, math.ceil(len(ordered) / 2))]
-            for slower in ordered[len(racing) :]:
+            others = sorted((c for c in racing if c is not candidates[0]), key=lambda c: -c.rate)
+            kept = max(2, math.ceil(len(racing) / 2)) - 1
+            for slower in others[kept:]:
                 slower.left_out = f"slower, after round {number + 1}"
+            racing = [candidates[0], *others[:kept]]
 
 
 def tune(
@@ -205,11 +208,23 @@ def _ordered(candidates: Sequence[Candidate], usual: Configuration) -> tuple[Can
 
     ordered = sorted(candidates, key=merit)
     for candidate in ordered:
-        if candidate.configuration == usual and candidate.rates and ordered[0].rate < MARGIN * candidate.rate:
+        if candidate.configuration != usual or not candidate.rates or candidate is ordered[0]:
+            continue
+        if ordered[0].rate < MARGIN * candidate.rate or chance(ordered[0].rates, candidate.rates) > CHANCE:
             candidate.left_out = ""
             ordered.remove(candidate)
             return (candidate, *ordered)
     return tuple(ordered)
+
+
+def chance(rates: Sequence[float], others: Sequence[float]) -> float:
+    """How often one of two of the same speed wins as many laps as `rates` did: the one-sided sign test over laps.
+
+    Laps were driven in turn, so that whatever slows the machine slows both of a pair.
+    """
+    pairs = list(zip(rates, others, strict=False))
+    won = sum(ours > theirs for ours, theirs in pairs)
+    return 0.5 ** len(pairs) * sum(math.comb(len(pairs), count) for count in range(won, len(pairs) + 1))
 
 
 def _measurable(bundle: Bundle, device: str, engine: str, precision: str) -> list[Choice]:
@@ -292,7 +307,14 @@ def _compare(
             candidate.left_out = str(error)
             continue
         begin = time.perf_counter()
-        answers = list(pipeline.stream(session, some, lambda begin=begin: time.perf_counter() - begin >= share))  # type: ignore[misc]
+        try:
+            answers = list(pipeline.stream(session, some, lambda begin=begin: time.perf_counter() - begin >= share))  # type: ignore[misc]
+        except DeviceMemoryError as error:
+            candidate.left_out = str(error)
+            continue
+        if session.notes:  # such as that batches were halved: measured would be another configuration
+            candidate.left_out = session.notes[-1]
+            continue
         if any(answer.status != "scored" for answer in answers):
             raise UsageError("a picture to tune on can't be scored any more; did the folder change meanwhile?")
         candidate.logits = np.array([list(answer.logits.values()) for answer in answers], dtype=np.float32)

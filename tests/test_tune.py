@@ -15,7 +15,7 @@ from edgecxr import Classifier, machine, pipeline, tuned
 from edgecxr import tune as search
 from edgecxr.bundle import Bundle, load
 from edgecxr.engines import ov, select
-from edgecxr.errors import GateError, StorageError
+from edgecxr.errors import DeviceMemoryError, GateError, StorageError
 from edgecxr.tuned import Configuration
 
 WINNER = Configuration("model.fp32.onnx", "openvino", "cpu", "fp32", 3, 1, 2)
@@ -54,13 +54,13 @@ def race(rates: list[float], budget: float = 60.0) -> tuple[list[search.Candidat
 def test_the_slower_half_is_left_out_after_each_round_and_turns_are_taken() -> None:
     racing, calls = race([5, 8, 1, 2, 7, 3, 6, 4])
     assert [place for place, _ in calls[:16]] == [*range(8), *range(8)]
-    assert [len(c.rates) for c in racing] == [6, 9, 3, 3, 9, 3, 6, 3]
-    assert {c.configuration.workers - 1 for c in racing if not c.left_out} == {1, 4}
+    assert [len(c.rates) for c in racing] == [9, 9, 3, 3, 6, 3, 6, 3]
+    assert {c.configuration.workers - 1 for c in racing if not c.left_out} == {0, 1}
     assert racing[2].left_out == "slower, after round 1"
-    assert racing[0].left_out == "slower, after round 2"
+    assert racing[4].left_out == "slower, after round 2"
     assert sum(seconds for _, seconds in calls) == pytest.approx(60)
-    longest = {place: max(s for p, s in calls if p == place) for place in (2, 0, 1)}
-    assert longest[2] == pytest.approx(longest[0] / 2) == pytest.approx(longest[1] / 4)  # ever more for ever fewer
+    longest = {place: max(s for p, s in calls if p == place) for place in (2, 4, 1)}
+    assert longest[2] == pytest.approx(longest[4] / 2) == pytest.approx(longest[1] / 4)  # ever more for ever fewer
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -96,13 +96,53 @@ def test_at_most_eight_configurations_and_each_choice_among_them(bundle: Bundle)
 
 def test_a_gain_within_the_margin_changes_nothing() -> None:
     usual, other = candidates(2)
-    other.rates, usual.rates = [101.0], [100.0]
+    other.rates, usual.rates = [101.0] * 9, [100.0] * 9
     assert search._ordered([other, usual], usual.configuration)[0] is usual
-    other.rates = [103.0]
+    other.rates = [103.0] * 9
     assert search._ordered([other, usual], usual.configuration)[0] is other
     usual.rates = []  # it can't be run
     other.rates = [1.0]
     assert search._ordered([usual, other], usual.configuration)[0] is other
+
+
+def test_a_gain_that_chance_explains_changes_nothing() -> None:
+    usual, other = candidates(2)
+    other.rates, usual.rates = [140.0] * 3, [100.0] * 3  # two of the same speed do that one time in eight
+    assert search.chance(other.rates, usual.rates) == 1 / 8
+    assert search._ordered([other, usual], usual.configuration)[0] is usual
+    other.rates, usual.rates = [140.0] * 6 + [90.0] * 3, [100.0] * 9
+    assert search.chance(other.rates, usual.rates) == pytest.approx(130 / 512)
+    assert search._ordered([other, usual], usual.configuration)[0] is usual
+    other.rates[-3:] = [140.0, 90.0, 90.0]
+    assert search.chance(other.rates, usual.rates) == pytest.approx(46 / 512)
+    assert search._ordered([other, usual], usual.configuration)[0] is other
+
+
+def test_what_is_usual_stays_to_the_end() -> None:
+    racing, _ = race([1, 8, 2, 7])
+    assert [len(c.rates) for c in racing] == [6, 6, 3, 3]
+    assert [bool(c.left_out) for c in racing] == [False, False, True, True]
+
+
+def test_batches_that_do_not_fit_are_left_out(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., Path]
+) -> None:
+    real = search.pipeline.stream
+
+    def stream(session: pipeline.Session, *rest: Any) -> Any:
+        if session.engine.name == "openvino":
+            raise DeviceMemoryError("the memory of the GPU doesn't suffice")
+        if session.plan.workers == 1:
+            session.say("batches of 1 are used from here on")
+        return real(session, *rest)
+
+    monkeypatch.setattr(search.pipeline, "stream", stream)
+    found = search.tune(bundle, [picture(f"{i}.png", seed=i) for i in range(4)], precision="int8", seconds=1)
+    reasons = {c.left_out for c in found.candidates if c.configuration.engine == "openvino"}
+    assert reasons == {"the memory of the GPU doesn't suffice"}
+    halved = [c for c in found.candidates if c.configuration.engine == "onnxruntime" and c.configuration.workers == 1]
+    assert {c.left_out for c in halved} <= {"batches of 1 are used from here on"}
+    assert found.winner.configuration.engine == "onnxruntime"
 
 
 def test_auto_takes_what_is_remembered(bundle: Bundle, picture: Callable[..., Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgecxr import images
+from edgecxr import checksums, images
 from edgecxr.bundle import GOLDEN_INPUTS, Bundle
 from edgecxr.errors import PictureRejected, UsageError
 
@@ -69,7 +70,9 @@ def usable(
     sizes: list[float] = []
     for done, file in enumerate(files, 1):
         try:
-            picture = images.decode(images.read(file), bundle.preprocessing)
+            data = images.read(file)
+            checksums.check(file, hashlib.sha256(data).hexdigest())
+            picture = images.decode(data, bundle.preprocessing)
             ready.append(images.prepare(picture, bundle.preprocessing))
         except PictureRejected:
             continue

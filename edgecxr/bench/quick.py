@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from edgecxr.bench.sessions import Opened, measurable, open_timed
 from edgecxr.bench.stages import StageClock
 from edgecxr.bundle import Bundle
 from edgecxr.engines.select import Choice
+from edgecxr.errors import DeviceMemoryError, UsageError
+from edgecxr.records import Prediction
 
 SECONDS = 40.0  # with loading and reading, under a minute
 COLD_SHARE = 0.3  # of the time, for processes that start anew
@@ -61,7 +62,7 @@ def bench(
     clocks: dict[int, StageClock] = {}  # of the case at that place
     for done, choice in enumerate(chosen):
         advance("loading", done, len(chosen))
-        _add_cases(cases, clocks, bundle, choice, pictures, batch_sizes)
+        not_run += _add_cases(cases, clocks, bundle, choice, pictures, batch_sizes)
     samples = rounds.measure(cases, (1 - COLD_SHARE) * seconds, lambda done, total: advance("measuring", done, total))
     results = []
     for place, (case, taken) in enumerate(zip(cases, samples, strict=True)):
@@ -95,14 +96,22 @@ def _add_cases(
     choice: Choice,
     pictures: Pictures,
     batch_sizes: Sequence[int] | None,
-) -> None:
+) -> tuple[str, ...]:
+    """Add what is measured of a choice; why some of it isn't: batches that the device's memory doesn't hold."""
+    too_large: list[str] = []
     latency, folder = open_timed(bundle, choice, workers=1), open_timed(bundle, choice)
     plan = folder.session.plan
     fill = plan.workers * plan.batch_size
     # Long enough that the pool's start and end don't count for much, short enough for six artifacts within a minute.
     portion = 6 * max(4, fill)
     for size in batch_sizes or (CPU_BATCHES if choice.device == "cpu" else GPU_BATCHES):
-        cases.append(_model_case(latency, pictures.inputs, size))
+        case = _model_case(latency, pictures.inputs, size)
+        try:
+            case.call()
+        except DeviceMemoryError as error:
+            too_large.append(f"{choice.artifact.file} on {choice.engine}, batches of {size}: {error}")
+            continue
+        cases.append(case)
     cases.append(
         Case(latency.identity("picture", 1), 1, _picture_call(latency.session, pictures.files), least=4, warm_up=2)
     )
@@ -110,8 +119,13 @@ def _add_cases(
     clocks[len(cases)] = clock
     cases.append(Case(latency.identity("stages", 1), 1, clock, least=4, warm_up=0))
     identity = folder.identity("folder", plan.batch_size)
-    _folder_call(folder.session, pictures.files, 2 * fill)()  # warms each worker up, where a portion would take seconds
+    try:
+        # Warms each worker up, where a portion would take seconds.
+        _folder_call(folder.session, pictures.files, 2 * fill)()
+    except DeviceMemoryError as error:
+        return (*too_large, f"{choice.artifact.file} on {choice.engine}, a folder: {error}")
     cases.append(Case(identity, portion, _folder_call(folder.session, pictures.files, portion), least=1, warm_up=0))
+    return tuple(too_large)
 
 
 def _model_case(opened: Opened, inputs: npt.NDArray[np.uint8], size: int) -> Case:
@@ -124,15 +138,22 @@ def _model_case(opened: Opened, inputs: npt.NDArray[np.uint8], size: int) -> Cas
         size,
         lambda: opened.session.engine.run(next(turns)),
         least=4 if single else 1,
-        warm_up=5 if single else 1,
+        warm_up=4 if single else 0,  # it is called once before, to see whether it fits
     )
 
 
 def _picture_call(session: pipeline.Session, files: Sequence[Path]) -> Callable[[], Any]:
     turns = itertools.cycle(files)
-    return lambda: pipeline.score(session, [next(turns)])
+    return lambda: _scored(pipeline.score(session, [next(turns)]))
 
 
 def _folder_call(session: pipeline.Session, files: Sequence[Path], portion: int) -> Callable[[], Any]:
     turns = itertools.cycle(files)
-    return lambda: deque(pipeline.stream(session, itertools.islice(turns, portion)), maxlen=0)
+    return lambda: _scored(pipeline.stream(session, itertools.islice(turns, portion)))
+
+
+def _scored(predictions: Iterable[Prediction]) -> None:
+    """Take them all; raises UsageError where one is rejected, which is faster than any picture is scored."""
+    for prediction in predictions:
+        if prediction.status != "scored":
+            raise UsageError(f"a picture to measure on can't be scored any more: {prediction.error_message}")

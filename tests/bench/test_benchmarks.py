@@ -68,7 +68,7 @@ def summary(tmp_path: Path, tiny_bundle: Path) -> Any:
     kinds = {peers.FP32: "ort", peers.INT8: "ort", "edgecxr int8, onnxruntime": "edgecxr"}
     lined_up = {name: {"kind": kind} for name, kind in kinds.items()}
     lined_up["bound of edgecxr int8, onnxruntime"] = {"kind": "bound"}
-    stage = {"read": 0.0, "decode": 1.0, "preprocess": 0.0, "run": 3.0, "post": 1.0}
+    stage = {"read": 0.4, "decode": 1.0, "preprocess": 0.6, "run": 3.0, "post": 1.0}
     rounds = {
         peers.FP32: [{"seconds": 10.0, "pictures": 10}] * 6,
         peers.INT8: [{"seconds": 5.0, "pictures": 10}] * 6,
@@ -88,8 +88,9 @@ def test_the_report_gives_ratios_to_the_loops_and_to_the_bound(summary: Any, mon
     (ours,) = report["edgecxr"].values()
     assert (ours["plain_fp32"]["median"], ours["plain_int8"]["median"]) == (4.0, 2.0)
     # decode + run = 4 s for 10 pictures on one thread: 2 CPUs could do 5/s, and 4/s were done
-    assert ours["bound_pictures_per_s"] == 5.0
+    assert ours["bound_pictures_per_s"] == {"bound": 5.0, "bound_of_all": 4.0}
     assert ours["bound"]["median"] == pytest.approx(0.8)
+    assert ours["bound_of_all"]["median"] == pytest.approx(1.0)
     assert ours["one_thread_ms"]["run"] == pytest.approx(300)
     assert "bound of edgecxr int8, onnxruntime" not in report["rates"]
     text = peers.table(report)
