@@ -131,9 +131,9 @@ def halve(
 ) -> None:
     """Measure `candidates` in turn, LAPS times a round; after each the slower half is left out, until two are left.
 
-    The first of them is what the others are compared with, and stays to the end. `measure` takes a candidate and seconds
-    and gives pictures/s; `remaining` gives the seconds that are left for all. Once there are none, no further lap begins,
-    but for the first.
+    The first of them is what the others are compared with, and stays to the end. `measure` takes a candidate and
+    seconds and gives pictures/s; `remaining` gives the seconds that are left for all. Once there are none, no further
+    lap begins, but for the first.
     """
     racing = list(candidates)
     rounds = max(1, math.ceil(math.log2(max(2, len(racing)))))
