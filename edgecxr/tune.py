@@ -211,6 +211,7 @@ def _ordered(candidates: Sequence[Candidate], usual: Configuration) -> tuple[Can
         if candidate.configuration != usual or not candidate.rates or candidate is ordered[0]:
             continue
         if ordered[0].rate < MARGIN * candidate.rate or chance(ordered[0].rates, candidate.rates) > CHANCE:
+            ordered[0].left_out = ordered[0].left_out or "faster by no more than chance explains"
             candidate.left_out = ""
             ordered.remove(candidate)
             return (candidate, *ordered)

@@ -98,7 +98,7 @@ def test_a_gain_within_the_margin_changes_nothing() -> None:
     usual, other = candidates(2)
     other.rates, usual.rates = [101.0] * 9, [100.0] * 9
     assert search._ordered([other, usual], usual.configuration)[0] is usual
-    other.rates = [103.0] * 9
+    other.left_out, other.rates = "", [103.0] * 9
     assert search._ordered([other, usual], usual.configuration)[0] is other
     usual.rates = []  # it can't be run
     other.rates = [1.0]
@@ -110,10 +110,12 @@ def test_a_gain_that_chance_explains_changes_nothing() -> None:
     other.rates, usual.rates = [140.0] * 3, [100.0] * 3  # two of the same speed do that one time in eight
     assert search.chance(other.rates, usual.rates) == 1 / 8
     assert search._ordered([other, usual], usual.configuration)[0] is usual
+    assert other.left_out == "faster by no more than chance explains"
+    other.left_out = ""
     other.rates, usual.rates = [140.0] * 6 + [90.0] * 3, [100.0] * 9
     assert search.chance(other.rates, usual.rates) == pytest.approx(130 / 512)
     assert search._ordered([other, usual], usual.configuration)[0] is usual
-    other.rates[-3:] = [140.0, 90.0, 90.0]
+    other.left_out, other.rates[-3:] = "", [140.0, 90.0, 90.0]
     assert search.chance(other.rates, usual.rates) == pytest.approx(46 / 512)
     assert search._ordered([other, usual], usual.configuration)[0] is other
 
