@@ -7,6 +7,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+# What importing an installed and broken engine was seen to raise: a library that is missing or of another system, files
+# of two versions over each other, and what its own start-up code finds wrong.
+LOAD_ERRORS = (ImportError, OSError, AttributeError, RuntimeError)
+
 
 class Engine(Protocol):
     """A network that is loaded and ready. `run` may be called from several threads at once."""

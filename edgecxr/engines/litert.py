@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgecxr.engines import LOAD_ERRORS
 from edgecxr.engines.pool import Pool
 from edgecxr.errors import BundleError, UnavailableError
 
@@ -21,11 +22,9 @@ def available_devices() -> tuple[str, ...]:
         from ai_edge_litert import interpreter
 
         _ = interpreter.Interpreter
-    except ModuleNotFoundError as error:
-        if error.name not in ("ai_edge_litert", "ai_edge_litert.interpreter"):
-            raise UnavailableError(_broken(error)) from None
-        raise UnavailableError(f"litert isn't installed, run: {INSTALL}") from None
-    except (ImportError, OSError, AttributeError) as error:
+    except LOAD_ERRORS as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "ai_edge_litert":
+            raise UnavailableError(f"litert isn't installed, run: {INSTALL}") from None
         raise UnavailableError(_broken(error)) from None
     return ("cpu",)
 

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr import machine
+from edgecxr.engines import LOAD_ERRORS
 from edgecxr.engines.pool import Pool
 from edgecxr.errors import BundleError, DeviceMemoryError, UnavailableError
 
 NAME = "onnxruntime"
+INSTALL = "pip install 'edgecxr[cpu]' (or 'edgecxr[gpu]')"
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -29,16 +31,8 @@ _OUT_OF_MEMORY = ("failed to allocate memory", "out of memory", "alloc_failed", 
 
 
 def available_devices() -> tuple[str, ...]:
-    """Devices that the installed build could use; raises UnavailableError where there is no build."""
-    try:
-        onnxruntime = load_library()
-    except ImportError as error:
-        hint = "run: pip install 'edgecxr[cpu]' (or 'edgecxr[gpu]')"
-        raise UnavailableError(f"no inference engine is installed, {hint} ({error})") from None
-    if not hasattr(onnxruntime, "get_available_providers"):
-        # What is left when onnxruntime and onnxruntime-gpu were installed over each other and one was removed.
-        raise UnavailableError("the installation of onnxruntime is broken; edgecxr doctor prints the repair")
-    providers = onnxruntime.get_available_providers()
+    """Devices that the installed build could use; raises UnavailableError where there is no build or a broken one."""
+    providers = _library().get_available_providers()
     return tuple(device for device, provider in PROVIDERS.items() if provider in providers)
 
 
@@ -52,7 +46,7 @@ class OnnxRuntimeEngine:
 
         `tf32` is computed on CUDA from an fp32 artifact: products rounded to 10 bits of mantissa, added up in float32.
         """
-        ort = load_library()
+        ort = _library()
         provider = PROVIDERS[device]
         if provider not in ort.get_available_providers():
             raise UnavailableError(
@@ -182,11 +176,32 @@ def load_library() -> Any:
 
     Official builds (seen with 1.32) report their use to Microsoft and keep an identifier in the user's cache
     folder, unless this variable is set before they are loaded (their Privacy.md, "Disabling Telemetry").
+
+    Raises ModuleNotFoundError where it isn't installed, ImportError where it is and can't be loaded.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime
+    try:
+        import onnxruntime
 
+        # Absent where onnxruntime and onnxruntime-gpu were installed over each other and one was removed.
+        onnxruntime.get_available_providers()
+    except ImportError:
+        raise
+    except LOAD_ERRORS as error:
+        raise ImportError(_first_line(error)) from error
     return onnxruntime
+
+
+def _library() -> Any:
+    try:
+        return load_library()
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise UnavailableError(f"onnxruntime isn't installed, run: {INSTALL}") from None
+        raise UnavailableError(
+            f"onnxruntime is installed and can't be loaded ({_first_line(error)}), run: pip uninstall -y onnxruntime "
+            f"onnxruntime-gpu, then {INSTALL}"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

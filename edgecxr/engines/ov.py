@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr.engines import signal_stack
+from edgecxr.engines import LOAD_ERRORS, signal_stack
 from edgecxr.engines.pool import Pool
 from edgecxr.errors import BundleError, UnavailableError
 
@@ -32,11 +32,9 @@ def available_devices() -> tuple[str, ...]:
         openvino = _import()
         with signal_stack.kept():
             openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
-    except ModuleNotFoundError as error:
-        if error.name != "openvino":
-            raise UnavailableError(_broken(error)) from None
-        raise UnavailableError(f"openvino isn't installed, run: {INSTALL}") from None
-    except (ImportError, OSError, AttributeError, RuntimeError) as error:
+    except LOAD_ERRORS as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "openvino":
+            raise UnavailableError(f"openvino isn't installed, run: {INSTALL}") from None
         raise UnavailableError(_broken(error)) from None
     return ("cpu",)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from edgecxr.bundle import Artifact, Bundle
@@ -93,13 +93,13 @@ def _able(bundle: Bundle, engine: str, device: str, precision: str) -> bool:
     return any(p in COMPUTES[engine] and stored(p) in held for p in wanted)
 
 
-def choose_device(bundle: Bundle, device: str, precision: str, available: Sequence[str]) -> str:
+def choose_device(bundle: Bundle, device: str, precision: str, available: Sequence[str], engine: str = ort.NAME) -> str:
     """The device to use: the one that was asked for, or for `auto` a GPU where it is there and the bundle suits it."""
     if device != "auto":
         if device not in available:
-            hint = "; run: pip uninstall -y onnxruntime, then pip install 'edgecxr[gpu]'" if device == "cuda" else ""
             raise UnavailableError(
-                f"the device {device} was asked for, and the installed engine can use only {', '.join(available)}{hint}"
+                f"the device {device} was asked for, and {engine} can use only {', '.join(available)}; "
+                f"{_way_to(device, available, engine)}"
             )
         return device
     if precision == "tf32" and "cuda" not in available:
@@ -107,6 +107,16 @@ def choose_device(bundle: Bundle, device: str, precision: str, available: Sequen
     wanted = PREFERENCE["cuda"] if precision == "auto" else (precision,)
     suits = any(artifact.precision in map(stored, wanted) for artifact in bundle.artifacts if artifact.format == "onnx")
     return "cuda" if "cuda" in available and suits and precision != "int8" else "cpu"
+
+
+def _way_to(device: str, available: Sequence[str], engine: str) -> str:
+    if device not in GPUS:
+        return f"give --device {available[0]}"
+    if engine != ort.NAME:
+        return f"give --engine {ort.NAME}, which alone uses NVIDIA GPUs"
+    if "cuda" in available:
+        return "this build has no TensorRT provider; give --device cuda"
+    return "run: pip uninstall -y onnxruntime, then pip install 'edgecxr[gpu]'"
 
 
 def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = ort.NAME) -> Artifact:
@@ -121,14 +131,15 @@ def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = o
                 f"{engine} doesn't compute in {precision} here, only in {', '.join(COMPUTES[engine])}; "
                 f"give --engine {others[0]}"
             )
-        if stored(precision) not in artifacts:
-            raise UnavailableError(
-                f"the bundle holds no {stored(precision)} {_KINDS[kind]} artifact for {engine}, only: {held}"
-            )
         if device in GPUS and precision == "int8":
             raise UnavailableError(f"int8 artifacts are for CPUs; on {device} take fp16 or fp32")
         if device == "cpu" and precision == "tf32":
             raise UnavailableError("tf32 is computed on NVIDIA GPUs only, got the device cpu")
+        if stored(precision) not in artifacts:
+            raise UnavailableError(
+                f"the bundle holds no {stored(precision)} {_KINDS[kind]} artifact for {engine}, only: {held}; "
+                f"{_export(kind, stored(precision))} makes one"
+            )
         return artifacts[stored(precision)]
     fitting = [p for p in PREFERENCE[device] if p in COMPUTES[engine]]
     for artifact in artifacts.values():
@@ -137,30 +148,52 @@ def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = o
     for candidate in fitting:
         if candidate in artifacts:
             return artifacts[candidate]
+    way = _export(kind, fitting[-1]) if artifacts else f"edgecxr export --formats {kind}"
     raise UnavailableError(
-        f"the bundle holds no {_KINDS[kind]} artifact for {engine} on {device}, only: {held}; "
-        f"edgecxr export --precisions {fitting[-1]} makes one"
+        f"the bundle holds no {_KINDS[kind]} artifact for {engine} on {device}, only: {held}; {way} makes one"
     )
+
+
+def _export(kind: str, precision: str) -> str:
+    formats = "" if kind == "onnx" else f"--formats {kind} "  # onnx is the command's default
+    return f"edgecxr export {formats}--precisions {precision}"
 
 
 _KINDS = {"onnx": "ONNX", "tflite": "TFLite"}
 
 
 def choose(bundle: Bundle, *, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Choice:
-    """What `infer` runs; imports the engine that it chooses, and no other."""
-    name = choose_engine(bundle, engine, device, precision, installed_engines())
-    chosen = choose_device(bundle, device, precision, available_devices(name))
+    """What `infer` runs; imports the engine that it chooses, and for `auto` broken ones that come before it.
+
+    Raises UnavailableError where the engine that was asked for, or for `auto` each that could run it, is absent or
+    broken.
+    """
+    installed = installed_engines()
+    first = choose_engine(bundle, engine, device, precision, installed)
+    able = [name for name in installed if _able(bundle, name, device, precision)] or installed
+    name, available = _first_usable((first,) if engine != "auto" else able)
+    chosen = choose_device(bundle, device, precision, available, name)
     artifact = choose_artifact(bundle, chosen, precision, name)
     return Choice(artifact, name, chosen, computed(artifact, chosen, precision))
+
+
+def _first_usable(engines: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    broken: list[str] = []
+    for name in engines:
+        try:
+            return name, available_devices(name)
+        except UnavailableError as error:
+            broken.append(str(error))
+    raise UnavailableError("; ".join(broken))
 
 
 def choices(
     bundle: Bundle, *, engine: str = "auto", device: str = "auto", precision: str = "auto"
 ) -> tuple[tuple[Choice, ...], tuple[str, ...]]:
-    """Every artifact on every installed engine that can run it; and the artifacts that can't be run, with the reason.
+    """Every artifact on every installed engine that can run it; and what can't be run or used, with the reason.
 
     An engine or precision that was asked for by name is the only one. Raises UnavailableError where the bundle holds no
-    such artifact, or where an engine that was asked for, or that is installed, can't be used.
+    such artifact, or where the engine that was asked for, or for `auto` each that could run it, is absent or broken.
     """
     artifacts = [a for a in bundle.artifacts if precision == "auto" or a.precision == stored(precision)]
     if not artifacts:
@@ -168,25 +201,53 @@ def choices(
         raise UnavailableError(f"the bundle holds no {stored(precision)} artifact, only: {held}")
     installed = installed_engines() if engine == "auto" else (engine,)
     choose_engine(bundle, engine, device, precision, installed)  # raises where none can
-    available = {name: available_devices(name) for name in installed}
+    available, broken = _usable(installed)
+    if not any(_able(bundle, name, device, precision) for name in available):
+        lost = [why for name, why in broken.items() if _able(bundle, name, device, precision)]
+        if lost or not available:
+            raise UnavailableError("; ".join(lost or broken.values()))
     everywhere = sorted({found for devices in available.values() for found in devices})
     found: list[Choice] = []
-    not_run: list[str] = []
+    not_run = list(broken.values())
+    named = ort.NAME if engine == "auto" else engine  # what is said of a device that isn't there is said of it
     for artifact in artifacts:
-        target = choose_device(bundle, device, artifact.precision if precision == "auto" else precision, everywhere)
+        asked = artifact.precision if precision == "auto" else precision
+        target = choose_device(bundle, device, asked, everywhere, named)
         wanted = computed(artifact, target, precision)
         able = [name for name in ORDER if FORMATS[name] == artifact.format and wanted in COMPUTES[name]]
-        here = [name for name in able if name in installed]
+        here = [name for name in able if name in available]
         if target in GPUS and wanted == "int8":
             not_run.append(f"{artifact.file}: int8 artifacts are for CPUs")
         elif not able:
             not_run.append(f"{artifact.file}: no engine computes {wanted} from {_KINDS[artifact.format]} files")
         elif not here:
-            reason = f"{' and '.join(installed)} can't run it so, {able[0]} can"
-            not_run.append(f"{artifact.file}: {reason}: pip install 'edgecxr[{EXTRAS[able[0]]}]'")
+            reason = f"{' and '.join(available)} can't run it so"
+            not_run.append(f"{artifact.file}: {reason}, {_another(able, broken)}")
         else:
             found += [Choice(artifact, name, target, wanted) for name in here if target in available[name]]
     return tuple(found), tuple(not_run)
+
+
+def _usable(engines: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """The devices of those that can be used; and what is wrong with the others."""
+    available: dict[str, tuple[str, ...]] = {}
+    broken: dict[str, str] = {}
+    for name in engines:
+        try:
+            available[name] = available_devices(name)
+        except UnavailableError as error:
+            broken[name] = str(error)
+    return available, broken
+
+
+def _another(able: Sequence[str], broken: Container[str]) -> str:
+    """Which engine runs what those that were asked for can't, and the way to it."""
+    there = [name for name in able if name in installed_engines()]
+    if not there:
+        return f"{able[0]} can: pip install 'edgecxr[{EXTRAS[able[0]]}]'"
+    if there[0] in broken:
+        return f"{there[0]} could, and is broken"
+    return f"{there[0]} can: --engine {there[0]}"
 
 
 def make_engine(engine: str, model: bytes, device: str, precision: str, threads: int, workers: int = 1) -> Engine:

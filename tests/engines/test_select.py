@@ -13,7 +13,7 @@ import pytest
 
 from edgecxr import Classifier, pipeline
 from edgecxr.bundle import Bundle, load
-from edgecxr.engines import ov, select
+from edgecxr.engines import ort, ov, select
 from edgecxr.engines.select import choices, choose, choose_artifact, choose_engine, installed_engines
 from edgecxr.errors import BundleError, UnavailableError
 from edgecxr.verify import verify
@@ -80,8 +80,53 @@ def test_an_engine_that_was_asked_for_is_not_replaced(bundle: Bundle, both: Bund
         chosen = choose(both, engine=engine)
         assert (chosen.engine, chosen.device, chosen.precision) == (engine, "cpu", "int8")
         assert chosen.artifact.format == select.FORMATS[engine]
-    with pytest.raises(UnavailableError, match="no TFLite artifact for litert on cpu, only: none"):
-        choose(bundle, engine="litert")
+
+
+def test_an_export_that_is_named_makes_what_is_missing(bundle: Bundle, both: Bundle) -> None:
+    """`--formats` is onnx by default, so that another format has to be asked for."""
+    for asked, precision, way in (
+        (bundle, "auto", "no TFLite artifact for litert on cpu, only: none; edgecxr export --formats tflite makes"),
+        (bundle, "int8", "only: none; edgecxr export --formats tflite --precisions int8 makes one"),
+        (both, "fp16", "only: fp32, int8; edgecxr export --formats tflite --precisions fp16 makes one"),
+    ):
+        with pytest.raises(UnavailableError, match=way):
+            choose(asked, engine="litert", precision=precision)
+    with pytest.raises(UnavailableError, match=r"no fp16 ONNX .*only: fp32, int8; edgecxr export --precisions fp16"):
+        choose(bundle, engine="onnxruntime", precision="fp16")
+    with pytest.raises(UnavailableError, match="none; edgecxr export --formats onnx makes one"):
+        choose(tflite_only(bundle), engine="onnxruntime")
+    with pytest.raises(UnavailableError, match="int8 artifacts are for CPUs"):  # no export makes it run
+        choose_artifact(tflite_only(bundle), "cuda", "int8")
+
+
+def test_an_engine_that_is_there_is_not_to_be_installed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ("model.fp32.onnx", "model.int8.onnx")
+    wanted = "litert can't run it so, onnxruntime can: --engine onnxruntime"
+    assert choices(bundle, engine="litert") == ((), tuple(f"{file}: {wanted}" for file in files))
+    monkeypatch.setattr(select, "installed_engines", lambda: ("openvino", "litert"))
+    wanted = "litert can't run it so, openvino can: --engine openvino"
+    assert choices(bundle, engine="litert")[1] == tuple(f"{file}: {wanted}" for file in files)
+    monkeypatch.setattr(select, "installed_engines", lambda: ("litert",))
+    wanted = "litert can't run it so, onnxruntime can: pip install 'edgecxr[cpu]'"
+    assert choices(bundle, engine="litert")[1] == tuple(f"{file}: {wanted}" for file in files)
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("verb", [choose, choices])
+def test_a_gpu_that_is_not_there_comes_with_a_hint_that_helps(
+    both: Bundle, monkeypatch: pytest.MonkeyPatch, verb: Callable[..., object], device: str
+) -> None:
+    for engine in ("openvino", "litert"):
+        with pytest.raises(UnavailableError, match=f"{engine} can use only cpu; give --engine onnxruntime"):
+            verb(both, engine=engine, device=device)
+    monkeypatch.setattr(ort, "available_devices", lambda: ("cpu",))
+    for engine in ("auto", "onnxruntime"):
+        with pytest.raises(UnavailableError, match=r"only cpu; run: pip uninstall .*pip install 'edgecxr\[gpu\]'"):
+            verb(both, engine=engine, device=device)
+    if device == "tensorrt":
+        monkeypatch.setattr(ort, "available_devices", lambda: ("cpu", "cuda"))
+        with pytest.raises(UnavailableError, match="no TensorRT provider; give --device cuda"):
+            verb(both, device=device, engine="onnxruntime")
 
 
 def test_a_precision_that_an_engine_lacks_is_said_with_one_that_has_it(both: Bundle) -> None:
