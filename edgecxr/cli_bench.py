@@ -1,6 +1,6 @@
 """`edgecxr bench` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -72,6 +72,7 @@ def bench(
     Exit codes: 0 measured, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable.
     """
     from edgecxr.bench import golden_files, report, sample_files
+    from edgecxr.bench.compare import compare as compare_reports
     from edgecxr.bundle import load
 
     targets = output or []
@@ -80,6 +81,8 @@ def bench(
         raise UsageError("--sustained has its own duration, in minutes; leave --seconds out")
     # What can't be done should be noticed before the measurement: an unreadable report, a page without its extra.
     earlier = report.read(compare) if compare is not None else None
+    if earlier is not None:
+        compare_reports(earlier, earlier)
     page: Any = cli_lab.load_lab("edgecxr.pages.bench", "eval") if _wants(targets, ".html") else None
     opened = load(model)
     choice = {"device": device, "engine": engine, "precision": precision}
@@ -96,12 +99,9 @@ def bench(
             found = _quick(opened, files, seconds, batch_size, choice, bar.advance)
     found["golden_inputs"] = not paths  # and not pictures of the user's own
     if earlier is not None:
-        from edgecxr.bench.compare import compare as compare_reports
-
         found["comparison"] = compare_reports(earlier, found)
-    for path in targets:
-        _write(path, found, page)
-    _show(found, as_json=as_json)
+    _show(found, as_json=as_json)  # first: a file that can't be written loses nothing then
+    _write(targets, found, page)
     if stopped.signal is not None:
         raise typer.Exit(128 + stopped.signal)
 
@@ -174,18 +174,22 @@ def _sustained(
     return sustained(session, files, minutes, stop=lambda: stopped.signal is not None, advance=advance)
 
 
-def _write(path: Path, report: dict[str, Any], page: Any) -> None:
+def _write(targets: Sequence[Path], report: dict[str, Any], page: Any) -> None:
+    """Write every target that can be; raises UsageError with those that can't."""
     from edgecxr.bench import timm
 
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        outputs.write_report(path, report)
-        return
-    text = timm.table(report) if suffix == ".csv" else page.page(report)
-    try:
-        path.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise UsageError(f"the report can't be written ({error.strerror}): {path}") from None
+    failed: list[str] = []
+    for path in targets:
+        suffix = path.suffix.lower()
+        try:
+            if suffix == ".json":
+                outputs.write_report(path, report)
+            else:
+                outputs.write_text(path, timm.table(report) if suffix == ".csv" else page.page(report))
+        except UsageError as error:
+            failed.append(str(error))
+    if failed:
+        raise UsageError("; ".join(failed))
 
 
 def _show(report: dict[str, Any], *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,19 @@ def cgroup_quota(root: Path, membership: Path) -> float | None:
 
     Reads cgroup v2 (`cpu.max`, kernel documentation "Control Group v2") and v1 (`cpu.cfs_quota_us`).
     """
+    quotas = map(_quota, cgroup_folders(root, membership))
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def cgroup_folders(root: Path, membership: Path) -> Iterator[Path]:
+    """Folders of the CPU controller's cgroups that this process is in, each before the one above it.
+
+    `root` is where cgroups are mounted, `membership` is /proc/self/cgroup.
+    """
     try:
         lines = membership.read_text().splitlines()
     except OSError:
-        return None
-    quotas = []
+        return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -56,12 +65,9 @@ def cgroup_quota(root: Path, membership: Path) -> float | None:
             continue
         folder = base / path.lstrip("/")
         for level in (folder, *folder.parents):
-            quota = _quota(level)
-            if quota is not None:
-                quotas.append(quota)
+            yield level
             if level == base:
                 break
-    return min(quotas, default=None)
 
 
 def _quota(folder: Path) -> float | None:

@@ -55,9 +55,14 @@ def replacing(path: Path, scratch: Path, newline: str | None = "\n") -> Iterator
 
 def write_report(path: Path, report: object) -> None:
     """Write a report as JSON; raises UsageError where the place can't be written, and leaves what was there."""
+    write_text(path, json.dumps(report, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a report as it is, its line ends too; raises UsageError as `write_report` does."""
     target = resolve(path)
     try:
-        with replacing(target, target.with_name(f"{target.name}.tmp")) as file:
-            file.write(json.dumps(report, indent=2) + "\n")
+        with replacing(target, target.with_name(f"{target.name}.tmp"), newline="") as file:
+            file.write(text)
     except OSError as error:
         raise UsageError(f"the report can't be written ({error.strerror}): {path}") from None

@@ -21,7 +21,7 @@ from typing import Any
 from edgecxr.engines.select import Choice
 from edgecxr.errors import UnavailableError
 
-PICTURES = 16  # that each process scores: enough for every worker to have had its turn
+PICTURES = 16  # that each process scores, where there are so many: enough for every worker to have had its turn
 MOST_ROUNDS = 5
 TIMEOUT = 300.0  # s; a process that takes longer is given up
 
@@ -53,14 +53,16 @@ def cold_starts(
         for index, choice in enumerate(choices):
             starts[index].append(start(command(bundle, choice, files[:PICTURES])))
             advance(turn * len(choices) + index + 1, MOST_ROUNDS * len(choices))
-    return [_row(choice, found) for choice, found in zip(choices, starts, strict=True)]
+    count = len(files[:PICTURES])
+    return [_row(choice, found, count) for choice, found in zip(choices, starts, strict=True)]
 
 
 def command(bundle: Path, choice: Choice, files: Sequence[Path]) -> list[str]:
     """`edgecxr infer` on `files`, with records on stdout."""
     options = ["--engine", choice.engine, "--device", choice.device, "--precision", choice.precision]
     return [
-        sys.executable, "-m", "edgecxr", "infer", *map(str, files), "-m", str(bundle), *options, "-o", "-", "--quiet",
+        sys.executable, "-m", "edgecxr", "infer", "-m", str(bundle), *options, "-o", "-", "--quiet",
+        "--", *map(str, files),  # a file's name may begin with a dash
     ]  # fmt: skip
 
 
@@ -119,7 +121,7 @@ def peak_megabytes(status: Path = Path("/proc/self/status")) -> float | None:
     return None
 
 
-def _row(choice: Choice, starts: Sequence[Start]) -> dict[str, Any]:
+def _row(choice: Choice, starts: Sequence[Start], pictures: int) -> dict[str, Any]:
     seconds = [each.seconds for each in starts]
     peaks = [each.peak_megabytes for each in starts if each.peak_megabytes is not None]
     return {
@@ -127,7 +129,7 @@ def _row(choice: Choice, starts: Sequence[Start]) -> dict[str, Any]:
         "precision": choice.precision,
         "engine": choice.engine,
         "device": choice.device,
-        "pictures": PICTURES,
+        "pictures": pictures,
         "seconds": median(seconds),
         "seconds_low": min(seconds),
         "seconds_high": max(seconds),

@@ -57,7 +57,7 @@ def compare(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, A
             "bundle_differs": earlier["bundle"]["sha256"] != later["bundle"]["sha256"],
             "pictures_differ": earlier["pictures"] != later["pictures"],
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UsageError(f"the report to compare with lacks or garbles a field ({error})") from None
 
 
@@ -83,6 +83,9 @@ def change(
     case: Mapping[str, Any], figure: str, before: Sequence[float], after: Sequence[float], *, less_is_faster: bool
 ) -> Change:
     """Compare the rounds' own values of one figure by the rule above."""
+    for value in (*before, *after):
+        if not 0 < value < math.inf:
+            raise ValueError(f"a round's {figure} of {value}")
     middle = median(before), median(after)
     ratio = middle[1] / middle[0]
     apart = max(before) < min(after) or max(after) < min(before)

@@ -131,12 +131,15 @@ def _load(root: Path) -> float | None:
 
 
 def _quota_throttled(root: Path) -> int | None:
-    """`nr_throttled` of the cgroup that this process sees as its own or as the root."""
-    for file in ("sys/fs/cgroup/cpu.stat", "sys/fs/cgroup/cpu/cpu.stat"):
-        found = re.search(r"^nr_throttled (\d+)", _read(root / file) or "", flags=re.MULTILINE)
-        if found:
-            return int(found[1])
-    return None
+    """The largest `nr_throttled` of the cgroup that this process is in and of those above it; None where none counts.
+
+    A process is stopped with whichever of them has used up its quota.
+    """
+    mounted = root / "sys/fs/cgroup"
+    folders = [*machine.cgroup_folders(mounted, root / "proc/self/cgroup"), mounted, mounted / "cpu"]
+    texts = [_read(folder / "cpu.stat") or "" for folder in folders]
+    counts = [int(found[1]) for text in texts if (found := re.search(r"^nr_throttled (\d+)", text, flags=re.MULTILINE))]
+    return max(counts, default=None)
 
 
 def _mhz(root: Path) -> float | None:

@@ -47,6 +47,8 @@ def about_pictures(pictures: Pictures) -> dict[str, Any]:
 def read(path: Path) -> dict[str, Any]:
     """A report of `edgecxr bench` of this schema; raises UsageError for anything else."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UsageError(f"the report isn't a file: {path}")
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"no report of edgecxr bench is longer than {MAX_BYTES >> 20} MiB: {path}")
         report = json.loads(path.read_text(encoding="utf-8"))

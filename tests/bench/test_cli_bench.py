@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from edgecxr.bench.cold import cold_starts
+from edgecxr.bundle import load
+from edgecxr.engines.select import choose
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ONE = ("--engine", "onnxruntime", "--precision", "int8")  # one case of each kind: a fresh process takes a second
@@ -123,6 +128,8 @@ def test_a_report_is_compared_with_an_earlier_one(
         ('{"schema": 1}', "expected a report that edgecxr bench wrote"),
         ('{"schema": 1, "kind": "quick"}', "the report's schema is 1"),
         ('{"schema": 3, "kind": "quick"}', "the report's schema is 3"),
+        ('{"schema": 2, "kind": "sustained"}', "got one of kind sustained"),
+        ('{"schema": 2, "kind": "quick", "results": []}', "lacks or garbles a field"),
     ],
 )
 def test_a_report_that_cant_be_compared_is_one_sentence_before_anything_is_measured(
@@ -135,6 +142,43 @@ def test_a_report_that_cant_be_compared_is_one_sentence_before_anything_is_measu
     done = edgecxr("bench", "-m", tiny_bundle, "--compare", earlier, "-o", target)
     assert says in one_sentence(done, 2)
     assert not target.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have names on POSIX systems only")
+def test_a_pipe_is_no_report(edgecxr: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    done = edgecxr("bench", "-m", tiny_bundle, "--compare", tmp_path / "pipe.json", timeout=60)
+    assert "the report isn't a file" in one_sentence(done, 2)
+
+
+def test_a_file_that_cant_be_written_loses_nothing(edgecxr: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    """What was measured is on the terminal and in the other files; a file that was there stays."""
+    for name in ("a.json", "b.csv"):
+        (tmp_path / name).write_text("mine")
+        (tmp_path / f"{name}.tmp").mkdir()  # where the new one would be written
+    done = edgecxr(
+        "bench", "-m", tiny_bundle, "--seconds", 1, "-b", 1, *ONE, "--overwrite",
+        "-o", tmp_path / "a.json", "-o", tmp_path / "b.csv", "-o", tmp_path / "c.json", timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "where a picture's time goes" in done.stdout
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("edgecxr: the report can't be written")
+    assert "a.json" in last
+    assert "b.csv" in last
+    assert json.loads((tmp_path / "c.json").read_text())["kind"] == "quick"
+    assert {(tmp_path / name).read_text() for name in ("a.json", "b.csv")} == {"mine"}
+
+
+def test_a_name_may_begin_with_a_dash(
+    tiny_bundle: Path, picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = picture("--overwrite.png", seed=1)
+    monkeypatch.chdir(file.parent)
+    bundle = load(tiny_bundle)
+    (row,) = cold_starts(bundle.path, [choose(bundle, engine="onnxruntime")], [Path(file.name)], 0.1)
+    assert row["pictures"] == 1
+    assert row["seconds"] > 0
 
 
 def test_bad_calls_are_one_sentence(edgecxr: Run, tiny_bundle: Path, measured: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -98,3 +99,7 @@ def test_reports_that_cant_be_compared_are_refused() -> None:
     garbled["results"][0]["rounds"] = {"p50_ms": ["fast"], "throughput": []}
     with pytest.raises(UsageError, match="lacks or garbles a field"):
         compare(garbled, report())
+    for rounds in ([0, 0, 0], [10**400], [math.nan], [math.inf], [-1.0], []):
+        garbled["results"][0]["rounds"] = {"p50_ms": None, "throughput": rounds}
+        with pytest.raises(UsageError, match="lacks or garbles a field"):
+            compare(garbled, garbled)

@@ -49,6 +49,15 @@ def test_counters_and_sensors_are_read(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_quota_above_or_below_the_root_is_seen(tmp_path: Path) -> None:
+    nested = {
+        "proc/self/cgroup": "0::/device.slice/edgecxr.service\n",
+        "sys/fs/cgroup/device.slice/cpu.stat": "nr_throttled 4\n",
+        "sys/fs/cgroup/device.slice/edgecxr.service/cpu.stat": "nr_throttled 9\n",
+    }
+    assert env.snapshot(write(tmp_path, {**FILES, **nested})).quota_throttled == 9
+
+
 def test_what_isnt_told_is_none(tmp_path: Path) -> None:
     found = env.snapshot(tmp_path)
     unknown = (found.load_1min, found.busy_seconds, found.steal_seconds, found.mhz, found.celsius)
