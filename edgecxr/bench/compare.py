@@ -84,7 +84,7 @@ def change(
 ) -> Change:
     """Compare the rounds' own values of one figure by the rule above."""
     for value in (*before, *after):
-        if not 0 < value < math.inf:
+        if not 0 < float(value) < math.inf:
             raise ValueError(f"a round's {figure} of {value}")
     middle = median(before), median(after)
     ratio = middle[1] / middle[0]
