@@ -45,6 +45,8 @@ def compare(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, A
         if which["kind"] != "quick":
             raise UsageError(f"--compare takes two reports of the default measurement, got one of kind {which['kind']}")
     try:
+        for which in (earlier, later):
+            _check_rounds(which["results"])
         changes = list(_changes(earlier, later))
         before, after = (_keys(which["results"]) for which in (earlier, later))
         machines = [which["machine"] for which in (earlier, later)]
@@ -79,13 +81,28 @@ def _keys(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[tuple[str, Any], ...]
     return {tuple((name, row[name]) for name in IDENTITY if name in row): row for row in rows}
 
 
+def _check_rounds(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Both figures, whichever will be compared: a report that passes against itself passes against any."""
+    for row in rows:
+        _check("pictures/s", row["rounds"]["throughput"])
+        if row["rounds"]["p50_ms"] is not None:
+            _check("p50_ms", row["rounds"]["p50_ms"])
+
+
+def _check(figure: str, values: Sequence[float]) -> None:
+    if not values:
+        raise ValueError(f"no rounds of {figure}")
+    for value in values:
+        if isinstance(value, str) or not 0 < float(value) < math.inf:
+            raise ValueError(f"a round's {figure} of {value}")
+
+
 def change(
     case: Mapping[str, Any], figure: str, before: Sequence[float], after: Sequence[float], *, less_is_faster: bool
 ) -> Change:
     """Compare the rounds' own values of one figure by the rule above."""
-    for value in (*before, *after):
-        if not 0 < float(value) < math.inf:
-            raise ValueError(f"a round's {figure} of {value}")
+    _check(figure, before)
+    _check(figure, after)
     middle = median(before), median(after)
     ratio = middle[1] / middle[0]
     apart = max(before) < min(after) or max(after) < min(before)

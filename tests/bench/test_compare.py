@@ -99,7 +99,18 @@ def test_reports_that_cant_be_compared_are_refused() -> None:
     garbled["results"][0]["rounds"] = {"p50_ms": ["fast"], "throughput": []}
     with pytest.raises(UsageError, match="lacks or garbles a field"):
         compare(garbled, report())
-    for rounds in ([0, 0, 0], [10**400], [math.nan], [math.inf], [-1.0], []):
-        garbled["results"][0]["rounds"] = {"p50_ms": None, "throughput": rounds}
-        with pytest.raises(UsageError, match="lacks or garbles a field"):
-            compare(garbled, garbled)
+    good = [1.0, 1.0, 1.0]
+    for rounds in ([0, 0, 0], [10**400], [math.nan], [math.inf], [-1.0], [], ["1"], None):
+        # Against itself, whichever figure another report will be compared by.
+        for other in (None, good):
+            garbled["results"][0]["rounds"] = {"p50_ms": other, "throughput": rounds}
+            with pytest.raises(UsageError, match="lacks or garbles a field"):
+                compare(garbled, garbled)
+        if rounds is not None:
+            garbled["results"][0]["rounds"] = {"p50_ms": rounds, "throughput": good}
+            with pytest.raises(UsageError, match="lacks or garbles a field"):
+                compare(garbled, garbled)
+    for field in ("results", "cold_start", "machine", "bundle"):
+        for value in (None, 3, "text"):
+            with pytest.raises(UsageError, match="lacks or garbles a field"):
+                compare({**report(), field: value}, {**report(), field: value})
