@@ -143,14 +143,21 @@ def _quota_throttled(root: Path) -> int | None:
 
 
 def _mhz(root: Path) -> float | None:
-    current = [
-        float(text) / 1e3 for path in root.glob(f"{CPUS}/cpu[0-9]*/cpufreq/scaling_cur_freq") if (text := _read(path))
-    ]
-    if not current:
-        current = [
-            float(value) for value in re.findall(r"^cpu MHz\s*: ([\d.]+)", _read(root / "proc/cpuinfo") or "", re.M)
-        ]
+    clocks = _cpufreq_mhz(root) or _cpuinfo_mhz(root)
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(clocks)
+    current = [clocks[cpu] for cpu in usable if cpu in clocks]
     return mean(current) if current else None
+
+
+def _cpufreq_mhz(root: Path) -> dict[int, float]:
+    files = root.glob(f"{CPUS}/cpu[0-9]*/cpufreq/scaling_cur_freq")
+    return {int(file.parts[-3].removeprefix("cpu")): float(text) / 1e3 for file in files if (text := _read(file))}
+
+
+def _cpuinfo_mhz(root: Path) -> dict[int, float]:
+    blocks = (_read(root / "proc/cpuinfo") or "").split("\n\n")  # one a CPU
+    found = (re.search(r"^processor\s*: (\d+)$.*^cpu MHz\s*: ([\d.]+)$", block, re.M | re.S) for block in blocks)
+    return {int(each[1]): float(each[2]) for each in found if each}
 
 
 def _celsius(root: Path) -> Iterable[float]:

@@ -36,7 +36,12 @@ FILES = {
 }
 
 
-def test_counters_and_sensors_are_read(tmp_path: Path) -> None:
+def may_use(monkeypatch: pytest.MonkeyPatch, *cpus: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(cpus), raising=False)
+
+
+def test_counters_and_sensors_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_use(monkeypatch, 0, 1)
     found = env.snapshot(write(tmp_path, FILES))
     tick = os.sysconf("SC_CLK_TCK")
     assert found.load_1min == 1.25
@@ -47,6 +52,20 @@ def test_counters_and_sensors_are_read(tmp_path: Path) -> None:
     assert env.settings(tmp_path) == {
         "governors": ["powersave"], "turbo": True, "smt": "off", "transparent_hugepages": "madvise",
     }  # fmt: skip
+
+
+def test_the_clock_is_that_of_the_cpus_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From cpufreq, or from /proc/cpuinfo on a virtual machine."""
+    block = "processor\t: {}\nmodel name\t: x\ncpu MHz\t\t: {}\nflags\t\t: fpu\n"
+    write(tmp_path / "virtual", {"proc/cpuinfo": "\n".join([block.format(0, 800.5), block.format(1, 3000)])})
+    write(tmp_path / "metal", FILES)
+    may_use(monkeypatch, 1)
+    assert env.snapshot(tmp_path / "virtual").mhz == 3000
+    assert env.snapshot(tmp_path / "metal").mhz == 2500
+    may_use(monkeypatch, 0)
+    assert env.snapshot(tmp_path / "virtual").mhz == 800.5
+    may_use(monkeypatch, 7)
+    assert env.snapshot(tmp_path / "virtual").mhz is None
 
 
 def test_a_quota_above_or_below_the_root_is_seen(tmp_path: Path) -> None:
