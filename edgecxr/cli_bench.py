@@ -17,7 +17,7 @@ from edgecxr.cli_common import (
     consoles,
     print_json,
 )
-from edgecxr.errors import UsageError
+from edgecxr.errors import StorageError, UsageError
 from edgecxr.signals import StopOnSignal
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def bench(
 ) -> None:
     """Measure a bundle on this machine: latency, throughput, stages, cold start and memory; quick, with the spread.
 
-    Exit codes: 0 measured, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable.
+    Exit codes: 0 measured, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable,
+    70 a report can't be written on a full disk.
     """
     from edgecxr.bench import golden_files, report, sample_files
     from edgecxr.bench.compare import compare as compare_reports
@@ -100,8 +101,10 @@ def bench(
     found["golden_inputs"] = not paths  # and not pictures of the user's own
     if earlier is not None:
         found["comparison"] = compare_reports(earlier, found)
-    _show(found, as_json=as_json)  # first: a file that can't be written loses nothing then
-    _write(targets, found, page)
+    try:
+        _show(found, as_json=as_json)  # first: a file that can't be written loses nothing then
+    finally:
+        _write(targets, found, page)  # even where nobody reads the terminal any more
     if stopped.signal is not None:
         raise typer.Exit(128 + stopped.signal)
 
@@ -109,6 +112,7 @@ def bench(
 def _check(targets: list[Path], *, overwrite: bool, **asked: Any) -> None:
     for path in targets:
         outputs.check_output(path, SUFFIXES, overwrite=overwrite)
+        outputs.check_writable(path)
     if len({path.resolve() for path in targets}) < len(targets):
         raise UsageError("each output needs a name of its own")
     if asked["mlperf"] is not None and asked["sustained"] is not None:
@@ -175,10 +179,10 @@ def _sustained(
 
 
 def _write(targets: Sequence[Path], report: dict[str, Any], page: Any) -> None:
-    """Write every target that can be; raises UsageError with those that can't."""
+    """Write every target that can be; raises one error with those that can't, a StorageError if a disk is full."""
     from edgecxr.bench import timm
 
-    failed: list[str] = []
+    failed: list[StorageError | UsageError] = []
     for path in targets:
         suffix = path.suffix.lower()
         try:
@@ -186,10 +190,11 @@ def _write(targets: Sequence[Path], report: dict[str, Any], page: Any) -> None:
                 outputs.write_report(path, report)
             else:
                 outputs.write_text(path, timm.table(report) if suffix == ".csv" else page.page(report))
-        except UsageError as error:
-            failed.append(str(error))
+        except (StorageError, UsageError) as error:
+            failed.append(error)
     if failed:
-        raise UsageError("; ".join(failed))
+        kind = StorageError if any(isinstance(error, StorageError) for error in failed) else UsageError
+        raise kind("; ".join(map(str, failed)))
 
 
 def _show(report: dict[str, Any], *, as_json: bool) -> None:

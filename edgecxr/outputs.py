@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from edgecxr.errors import UsageError
+from edgecxr.errors import EdgecxrError, StorageError, UsageError
 from edgecxr.journal import sync_folder
 
 REPORT_SUFFIXES = (".json",)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def resolve(path: Path) -> Path:
@@ -35,6 +38,18 @@ def check_output(path: Path, suffixes: Iterable[str], *, overwrite: bool, instea
         raise UsageError(f"the output exists; give {instead}--overwrite to replace it: {path}")
 
 
+def check_writable(path: Path) -> None:
+    """Raise UsageError, or StorageError on a full disk, where no file can be made beside `path`, as writing it does.
+
+    By making one without a name: permission bits don't tell of a read-only disk, or of /proc.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=resolve(path).parent):
+            pass
+    except OSError as error:
+        raise _not_written("output", path, error) from None
+
+
 @contextmanager
 def replacing(path: Path, scratch: Path, newline: str | None = "\n") -> Iterator[TextIO]:
     """A text file that takes the place of `path` at the end, whole or not at all; it is written as `scratch`.
@@ -54,15 +69,23 @@ def replacing(path: Path, scratch: Path, newline: str | None = "\n") -> Iterator
 
 
 def write_report(path: Path, report: object) -> None:
-    """Write a report as JSON; raises UsageError where the place can't be written, and leaves what was there."""
+    """Write a report as JSON; raises UsageError where the place can't be written, StorageError where it is full.
+
+    What was there stays then.
+    """
     write_text(path, json.dumps(report, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a report as it is, its line ends too; raises UsageError as `write_report` does."""
+    """Write a report as it is, its line ends too; raises what `write_report` does."""
     target = resolve(path)
     try:
         with replacing(target, target.with_name(f"{target.name}.tmp"), newline="") as file:
             file.write(text)
     except OSError as error:
-        raise UsageError(f"the report can't be written ({error.strerror}): {path}") from None
+        raise _not_written("report", path, error) from None
+
+
+def _not_written(what: str, path: Path, error: OSError) -> EdgecxrError:
+    kind = StorageError if error.errno in _FULL else UsageError
+    return kind(f"the {what} can't be written ({error.strerror}): {path}")

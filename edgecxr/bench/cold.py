@@ -24,6 +24,7 @@ from edgecxr.errors import UnavailableError
 PICTURES = 16  # that each process scores, where there are so many: enough for every worker to have had its turn
 MOST_ROUNDS = 5
 TIMEOUT = 300.0  # s; a process that takes longer is given up
+_FRAME = " " + "".join(map(chr, range(0x2500, 0x2580)))  # Unicode's box drawing, which typer puts around a usage error
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,20 @@ def start(arguments: Sequence[str]) -> Start:
             first = process.stdout.readline()
             seconds = time.perf_counter() - begin
             process.stdout.read()
-            complaint = process.stderr.read().decode(errors="replace").strip().splitlines()
+            complaint = _last_words(process.stderr.read().decode(errors="replace"))
         finally:
             watchdog.cancel()
             peak.stop()
     if not first:
-        why = complaint[-1].removeprefix("edgecxr: ") if complaint else f"exit code {process.returncode}"
+        why = complaint or f"exit code {process.returncode}"
         raise UnavailableError(f"a fresh process gave no record: {why[:300]}")
     return Start(seconds, peak.megabytes)
+
+
+def _last_words(text: str) -> str:
+    """The last line that says something, without a frame around it."""
+    lines = [line.strip(_FRAME) for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line), "").removeprefix("edgecxr: ")
 
 
 class _Peak:

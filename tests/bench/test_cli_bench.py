@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from edgecxr.bench.cold import cold_starts
+from edgecxr.bench.cold import cold_starts, start
 from edgecxr.bundle import load
 from edgecxr.engines.select import choose
+from edgecxr.errors import UnavailableError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ONE = ("--engine", "onnxruntime", "--precision", "int8")  # one case of each kind: a fresh process takes a second
@@ -168,6 +169,57 @@ def test_a_file_that_cant_be_written_loses_nothing(edgecxr: Run, tiny_bundle: Pa
     assert "b.csv" in last
     assert json.loads((tmp_path / "c.json").read_text())["kind"] == "quick"
     assert {(tmp_path / name).read_text() for name in ("a.json", "b.csv")} == {"mine"}
+
+
+def on_full_disk(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line where reports don't fit on the disk, which is seen when they are written."""
+    pytest.importorskip("resource")
+    script = (
+        "import resource, sys\nfrom edgecxr import cli_bench\nreal = cli_bench._write\n"
+        "def full(*rest):\n    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n    real(*rest)\n"
+        "cli_bench._write = full\n"
+        f"sys.argv = {['edgecxr', *map(str, arguments)]!r}\nfrom edgecxr.__main__ import main\nmain()\n"
+    )
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_a_full_disk_keeps_the_old_files_and_shows_the_result(tiny_bundle: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.json", "b.csv", "c.html")]
+    for file in files:
+        file.write_text("mine")
+    outputs = [part for file in files for part in ("-o", file)]
+    done = on_full_disk("bench", "-m", tiny_bundle, "--seconds", 1, "-b", 1, *ONE, "--overwrite", "--json", *outputs)
+    assert done.returncode == 70
+    assert json.loads(done.stdout)["kind"] == "quick"
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("edgecxr: the report can't be written (File too large)")
+    assert [str(file) in last for file in files] == [True] * 3
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(
+        ("a.json", "b.csv", "c.html"), "mine"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_terminal_that_takes_nothing_leaves_the_files(tiny_bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "edgecxr", "bench", "-m", tiny_bundle, "--seconds", 1, "-b", 1, *ONE]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            list(map(str, [*command, "-o", tmp_path / "a.json"])), stdout=full, check=False, timeout=300
+        )
+    assert done.returncode != 0
+    assert json.loads((tmp_path / "a.json").read_text())["kind"] == "quick"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_folder_that_takes_no_file_is_noticed_before_anything_is_measured(edgecxr: Run, tmp_path: Path) -> None:
+    """Even before the bundle is looked for, which isn't there."""
+    done = edgecxr("bench", "-m", tmp_path / "absent", "-o", "/proc/ml.json", timeout=60)
+    assert "the output can't be written" in one_sentence(done, 2)
+
+
+def test_a_process_that_refuses_its_options_is_quoted_without_the_frame() -> None:
+    with pytest.raises(UnavailableError, match=r"no record: No such option: --absent$"):
+        start([sys.executable, "-m", "edgecxr", "infer", "--absent"])
 
 
 def test_a_name_may_begin_with_a_dash(
