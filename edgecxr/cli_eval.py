@@ -145,9 +145,9 @@ def _of_bundle(
     from edgecxr.evaluation.score import default_split, score, select
 
     opened = load(None if str(path) == "-" else path)
-    dataset = read_dataset(data).where(conditions)
+    dataset = read_dataset(data)
     chosen = split or default_split(dataset)
-    examples = select(dataset, opened.labels, chosen, ignored)
+    examples = select(dataset.where(conditions), opened.labels, chosen, ignored)
     session = pipeline.open_session(opened, **options)
     bar = terminal.progress(err, "scoring")
     with bar:

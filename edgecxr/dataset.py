@@ -102,16 +102,30 @@ def _from_manifest(folder: Path, manifest: Path) -> list[Example]:
 
 def _from_folders(folder: Path) -> list[Example]:
     examples = []
-    for label_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        for path in sorted(label_folder.rglob("*")):
-            if path.name in SKIPPED_NAMES or path.suffix.lower() not in PICTURE_SUFFIXES:
-                continue
+    empty = []
+    for label_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _hidden(entry.name)):
+        pictures = [path for path in sorted(label_folder.rglob("*")) if _is_picture(path, label_folder)]
+        if not pictures:
+            empty.append(label_folder.name)
+        for path in pictures:
             file = path.relative_to(folder).as_posix()
             examples.append(Example(path, file, label_folder.name, None, file, {}))
+    if examples and empty:
+        raise DataError(f"every folder is a class, and {', '.join(empty)} holds no picture; take it out of {folder}")
     found = {example.label.lower() for example in examples}
     if found and found <= {*SPLITS, "val", "valid", "validation"}:
         raise DataError(f"the folders are splits and not classes, write a manifest.csv with a split column: {folder}")
     return examples
+
+
+def _is_picture(path: Path, label_folder: Path) -> bool:
+    hidden = any(_hidden(part) for part in path.relative_to(label_folder).parts)
+    return not hidden and path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+
+
+def _hidden(name: str) -> bool:
+    """What other programs leave beside pictures: copies (.ipynb_checkpoints), resource forks (__MACOSX, ._1.png)."""
+    return name.startswith(".") or name in (*SKIPPED_NAMES, "__MACOSX")
 
 
 def with_splits(dataset: Dataset, seed: int) -> Dataset:

@@ -45,6 +45,34 @@ def test_a_folder_per_class_is_sorted_and_other_files_are_left_out(
     ]
 
 
+def test_what_other_programs_leave_beside_the_pictures_is_no_class_and_no_picture(
+    picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    for name in ("covid/a.png", "normal/b.png"):
+        picture(name)
+    left = (
+        ".ipynb_checkpoints/a.png",
+        "__MACOSX/covid/a.png",
+        "covid/.ipynb_checkpoints/a-checkpoint.png",
+        "covid/._a.png",
+        "normal/__MACOSX/b.png",
+    )
+    for name in left:
+        picture(name)
+    (tmp_path / "normal" / "folder.png").mkdir()
+    data = read_dataset(tmp_path)
+    assert data.labels == ("covid", "normal")
+    assert [e.file for e in data.examples] == ["covid/a.png", "normal/b.png"]
+
+
+def test_a_class_folder_without_pictures_is_named(picture: Callable[..., Path], tmp_path: Path) -> None:
+    picture("covid/a.png")
+    (tmp_path / "normal").mkdir()
+    (tmp_path / "normal" / "b.dcm").write_text("x")
+    with pytest.raises(DataError, match="every folder is a class, and normal holds no picture"):
+        read_dataset(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [

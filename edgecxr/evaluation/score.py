@@ -30,8 +30,11 @@ class Scored:
 
 
 def default_split(dataset: Dataset) -> str:
-    """`test` where there are splits, else `all`."""
-    return "test" if dataset.split("test") else "all"
+    """`test` where there are splits, else `all`.
+
+    To be asked of the whole data: of a part that holds training pictures only, the default must not be `all`.
+    """
+    return "test" if any(example.split is not None for example in dataset.examples) else "all"
 
 
 def run_split(asked: str | None) -> str:

@@ -14,7 +14,7 @@ from edgecxr.errors import UsageError
 from edgecxr.evaluation.report import evaluate_logits
 from edgecxr.evaluation.temperature import fit_temperature
 from edgecxr.train import checkpoint, storage
-from edgecxr.train.fit import Call, fit_dataset, weights_identity
+from edgecxr.train.fit import Call, accuracy, fit_dataset, weights_identity
 from edgecxr.train.pictures import fingerprint
 from edgecxr.train.recipes import Recipe
 from edgecxr.train.run import DESCRIPTION, FOLDS, Logits, read_run, write_json
@@ -37,9 +37,9 @@ def cross_validate(
 ) -> dict[str, Any]:
     """Fit `recipe` once for each of `count` folds; a RUN each in `folder`/fold-1 …, and the report, also in folds.json.
 
-    The report evaluates the out-of-fold answers together: each fold's logits on its test part, divided by the
-    temperature fitted on its dev part. `options` are those of `fit`. With `resume`, folds that the same
-    call has finished are taken as they are. Raises what `fit` raises.
+    The report evaluates the out-of-fold answers together: each fold's logits on its test part, with the temperature
+    fitted on its dev part. `edgecxr eval` of the folder gives the same figures. `options` are those of `fit`. With
+    `resume`, folds that the same call has finished are taken as they are. Raises what `fit` raises.
     """
     console = console or Console(stderr=True)
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -58,14 +58,14 @@ def cross_validate(
             console.print(f"fold {number} of {count}", highlight=False)
             note = {"fold": number, "folds": count}
             fit_dataset(call, part, run, resume=resume, console=console, note=note, **options)
-        parts.append(_calibrated(run))
+        parts.append(_out_of_fold(run))
     report = {
         "schema": SCHEMA,
         "folds": count,
         "recipe": recipe.to_json(),
         "seed": seed,
-        "accuracy_by_fold": [float((p.logits.argmax(axis=1) == p.classes).mean()) for p in parts],
-        "temperatures": [_temperature(run) for run in _runs(folder, count)],
+        "accuracy_by_fold": [accuracy(part) for part, _ in parts],
+        "temperatures": [temperature for _, temperature in parts],
         **_pooled(dataset, parts),
     }
     try:
@@ -93,21 +93,16 @@ def _check_finished(run: Path, call: Call, dataset: Dataset) -> None:
     checkpoint.check_identity(then, expected)
 
 
-def _runs(folder: Path, count: int) -> list[Path]:
-    return [folder / f"fold-{number}" for number in range(1, count + 1)]
+def _out_of_fold(run: Path) -> tuple[Logits, float]:
+    """The answers for the fold's test part, and the temperature fitted on its dev part."""
+    fitted = read_run(run)
+    dev = fitted.logits("dev")
+    return fitted.logits("test"), fit_temperature(dev.logits, dev.classes).temperature
 
 
-def _temperature(run: Path) -> float:
-    dev = read_run(run).logits("dev")
-    return fit_temperature(dev.logits, dev.classes).temperature
-
-
-def _calibrated(run: Path) -> Logits:
-    test = read_run(run).logits("test")
-    return Logits(test.files, test.classes, test.logits / np.float32(_temperature(run)))
-
-
-def _pooled(dataset: Dataset, parts: list[Logits]) -> dict[str, Any]:
+def _pooled(dataset: Dataset, parts: list[tuple[Logits, float]]) -> dict[str, Any]:
     by_file = {example.file: example for example in dataset.examples}
-    examples = [by_file[file] for part in parts for file in part.files]
-    return evaluate_logits(dataset.labels, examples, np.concatenate([part.logits for part in parts]), temperature=1.0)
+    examples = [by_file[file] for part, _ in parts for file in part.files]
+    logits = np.concatenate([part.logits for part, _ in parts])
+    temperatures = np.repeat([temperature for _, temperature in parts], [len(part.files) for part, _ in parts])
+    return evaluate_logits(dataset.labels, examples, logits, temperatures)

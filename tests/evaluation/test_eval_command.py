@@ -135,6 +135,7 @@ def test_a_page_json_and_plots_without_a_film(bundle: Path, data: Path, tmp_path
         (["-o", "absent/e.json"], "no such folder"),
         (["--plots", "absent/plots"], "no such folder"),
         (["--split", "dev", "--where", "split=test"], "no labelled picture to evaluate on: split dev"),
+        (["--where", "split=train"], "no labelled picture to evaluate on: split test"),
         (["--where", "age=9"], "has no column 'age'"),
     ],
 )

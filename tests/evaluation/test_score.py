@@ -23,6 +23,8 @@ def test_the_test_split_is_the_default_where_there_is_one() -> None:
     assert default_split(data) == "test"
     assert [e.file for e in select(data, LABELS, "test", ())] == ["2.png", "3.png"]
     assert len(select(data, LABELS, "all", ())) == 4
+    untested = Dataset(Path(), ("covid",), examples[:2])
+    assert default_split(untested) == "test"  # and not all: the pictures that were learnt from aren't a test
     unsplit = Dataset(Path(), ("covid",), tuple(example(i, "covid") for i in range(3)))
     assert default_split(unsplit) == "all"
     assert len(select(unsplit, LABELS, "all", ())) == 3

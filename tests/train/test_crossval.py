@@ -9,14 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from full_disk import files_unlimited_afterwards, limit_files
 from test_resumed_training import contents, write_films
+from typer.testing import CliRunner
 
 from edgecxr import images
+from edgecxr.cli import app
 from edgecxr.errors import StorageError, UsageError
+from edgecxr.postprocess import probabilities
 from edgecxr.train import recipes
-from edgecxr.train.run import FOLDS, read_run
+from edgecxr.train.run import FOLDS, read_run, write_logits
 
 pytestmark = pytest.mark.lab
 
@@ -64,6 +69,44 @@ def test_every_picture_is_tested_once_and_the_report_is_over_all_of_them(done: P
     described = read_run(done / "fold-2").description["data"]
     assert (described["fold"], described["folds"]) == (2, 3)
     assert described["splits"]["test"] == {"dark": 3, "bright": 2}
+
+
+def test_the_report_holds_calibration_before_and_after_each_fold_s_own_temperature(
+    done: Path, films: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(done, tmp_path / "out"))
+    (folder / FOLDS).unlink()
+    for fold, margin in enumerate((2.0, 4.0, 8.0), start=1):
+        run = read_run(folder / f"fold-{fold}")
+        parts = {split: run.logits(split) for split in ("dev", "test")}
+        write_logits(run.folder, {k: replace(v, logits=first_wrong(v.classes, margin)) for k, v in parts.items()})
+    report = cross_validate(films, folder, resume=True)
+    of_pictures: dict[str, list[float]] = {"before": [], "after": []}
+    for fold, temperature in enumerate(report["temperatures"], start=1):
+        test = read_run(folder / f"fold-{fold}").logits("test")
+        for when, divisor in (("before", 1.0), ("after", temperature)):
+            p = probabilities(test.logits, divisor)
+            of_pictures[when] += list(-np.log(p[np.arange(len(p)), test.classes]))
+    found = {when: report["calibration"][when]["nll"]["value"] for when in of_pictures}
+    assert found == pytest.approx({when: np.mean(losses) for when, losses in of_pictures.items()})
+    assert abs(found["before"] - found["after"]) > 1e-3
+    # Two of three dev pictures are right, so the likeliest probability of an answer is 2 / 3.
+    assert report["temperatures"] == pytest.approx([m / np.log(2) for m in (2.0, 4.0, 8.0)], rel=1e-3)
+    assert report["temperature"] == sorted(report["temperatures"])
+
+
+def first_wrong(classes: npt.NDArray[np.int64], margin: float) -> npt.NDArray[np.float32]:
+    """Logits (N, 2) that are `margin` apart and right but for the first picture."""
+    answers = np.where(np.arange(len(classes)) == 0, 1 - classes, classes)
+    return np.float32(margin) * np.eye(2, dtype=np.float32)[answers]
+
+
+def test_eval_of_the_folder_gives_the_report_s_figures(done: Path, films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "eval.json"
+    assert CliRunner().invoke(app, ["eval", str(done), str(films), "-o", str(out)]).exit_code == 0
+    evaluated, report = json.loads(out.read_text()), json.loads((done / FOLDS).read_text())
+    shared = ("pictures", "groups", "accuracy", "confusion", "calibration", "temperature", "roc", "sensitivity")
+    assert {key: evaluated[key] for key in shared} == {key: report[key] for key in shared}
 
 
 def test_a_resume_takes_finished_folds_as_they_are(
