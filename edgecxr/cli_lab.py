@@ -30,6 +30,12 @@ def train(
         float | None, typer.Option(metavar="RATE", help="Highest rate of the last stage, above 0 and at most 1.")
     ] = None,
     input_size: Annotated[int | None, typer.Option(min=71, max=1024, help="Side of the network's input, px.")] = None,
+    feature_views: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=4, help="Views of each picture that a frozen backbone computes once; 0: each epoch its own."
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Decides weights, shuffling, augmentation and splits.")
     ] = 0,
@@ -57,6 +63,8 @@ def train(
     chosen = recipes.recipe(recipe)
     if input_size is not None:
         chosen = replace(chosen, input_size=input_size)
+    if feature_views is not None:
+        chosen = replace(chosen, feature_views=feature_views)
     if learning_rate is not None and not 0 < learning_rate <= 1:  # a NaN isn't either
         raise UsageError(f"--learning-rate expects a number above 0 and at most 1, got {learning_rate}")
     last = {"epochs": epochs, "learning_rate": learning_rate}

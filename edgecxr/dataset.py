@@ -17,6 +17,7 @@ from edgecxr.images import SKIPPED_NAMES
 
 SPLITS = ("train", "dev", "test")
 SHARES = {"train": 0.60, "dev": 0.15, "test": 0.25}  # of the groups of each class, where the data brings no split
+SHARES_BESIDE_A_TEST = {"train": 0.80, "dev": 0.20}  # the same, where other pictures are the test
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 
 
@@ -140,12 +141,12 @@ def with_splits(dataset: Dataset, seed: int) -> Dataset:
     return dataset
 
 
-def _split(dataset: Dataset, seed: int) -> Dataset:
+def _split(dataset: Dataset, seed: int, shares: Mapping[str, float] = SHARES) -> Dataset:
     given = {example.split is not None for example in dataset.examples}
     if given == {True, False}:
         raise DataError("some pictures of the manifest have a split and some don't")
     if given == {False}:
-        return replace(dataset, examples=tuple(_assigned(dataset.examples, seed)))
+        return replace(dataset, examples=tuple(_assigned(dataset.examples, seed, shares)))
     return dataset
 
 
@@ -153,6 +154,7 @@ def without_origin(dataset: Dataset, origin: str, seed: int) -> Dataset:
     """Splits for leave-one-source-out: everything of `origin` is the test split, the others are learnt from.
 
     The others keep the splits that the manifest gives; their test pictures are left out, so that they stay unseen.
+    Where it gives none, they are all learnt from (a fifth of them as the dev split).
     A group with a picture of `origin` is left out of the others. Raises DataError for an unknown origin, and where a
     class would vanish from what is learnt from.
     """
@@ -167,7 +169,8 @@ def without_origin(dataset: Dataset, origin: str, seed: int) -> Dataset:
     vanished = [label for label in dataset.labels if label not in {example.label for example in others.examples}]
     if vanished:
         raise DataError(f"without the origin {origin!r} no picture of {', '.join(vanished)} is left to learn from")
-    kept = [example for example in _split(others, seed).examples if example.split != "test"]
+    split = _split(others, seed, SHARES_BESIDE_A_TEST)
+    kept = [example for example in split.examples if example.split != "test"]
     held = replace(dataset, examples=tuple(sorted([*kept, *held_out], key=lambda example: example.file)))
     _check_splits(held, ("train", "dev"))
     return held
@@ -223,12 +226,12 @@ def _groups_by_label(examples: Sequence[Example], seed: int) -> dict[str, list[s
     return by_label
 
 
-def _assigned(examples: Sequence[Example], seed: int) -> list[Example]:
+def _assigned(examples: Sequence[Example], seed: int, shares: Mapping[str, float]) -> list[Example]:
     split_of: dict[str, str] = {}
     for groups in _groups_by_label(examples, seed).values():
         # Every split gets a group where there are three of them; train gets what is left.
-        dev = max(1, round(len(groups) * SHARES["dev"]))
-        test = max(1, round(len(groups) * SHARES["test"]))
+        dev = max(1, round(len(groups) * shares["dev"]))
+        test = max(1, round(len(groups) * shares["test"])) if "test" in shares else 0
         for position, group in enumerate(groups):
             split_of[group] = "dev" if position < dev else "test" if position < dev + test else "train"
     return [replace(example, split=split_of[example.group]) for example in examples]

@@ -286,6 +286,13 @@ def test_an_unknown_origin_is_refused_and_the_known_ones_named() -> None:
         without_origin(dataset([("a", "1", "", None), ("b", "2", "", None)]), "", 0)
 
 
+def test_without_given_splits_nothing_of_the_other_origins_is_left_unused() -> None:
+    data = dataset(held_rows())
+    held = without_origin(data, "x", 0)
+    assert {e.file for e in held.examples} == {e.file for e in data.examples}
+    assert Counter(e.split for e in held.examples) == {"test": 16, "train": 12, "dev": 4}
+
+
 def test_the_manifests_splits_hold_for_what_is_learnt_from() -> None:
     # The other origin has no test picture of b, and needs none: its test pictures aren't used.
     rows = [("a", f"a{s}", "y", s) for s in SPLITS] + [("b", f"b{s}", "y", s) for s in ("train", "dev")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -14,6 +15,8 @@ from edgecxr.train.batches import BATCH
 
 # Processors without these emulate bfloat16, which is slower than float32.
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+# CUDA C++ Programming Guide, "Compute Capabilities": arithmetic on bfloat16 begins with 8.0 (Ampere).
+BFLOAT16_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,10 @@ class Accelerator:
 
     @property
     def bfloat16(self) -> bool:
-        """Whether bfloat16 arithmetic is done in hardware."""
-        return self.kind == "gpu" or bool(BFLOAT16_FLAGS & cpu_flags())
+        """Whether bfloat16 arithmetic is done in hardware; not where a GPU doesn't say what it can do."""
+        if self.kind == "gpu":
+            return all(_capability(self.backend, name) >= BFLOAT16_CAPABILITY for name in self.names)
+        return bool(BFLOAT16_FLAGS & cpu_flags())
 
     def __str__(self) -> str:
         count = f"{len(self.names)} x {self.kind}" if len(self.names) > 1 else self.kind
@@ -51,6 +56,23 @@ def choose(device: str = "auto", batch_size: int = BATCH) -> Accelerator:
     even = math.gcd(batch_size, BATCH)
     count = max(n for n in range(1, len(names) + 1) if even % n == 0) if backend == "jax" else 1
     return Accelerator(backend, kind, names[:count])
+
+
+def _capability(backend: str, name: str) -> tuple[int, int]:
+    """CUDA compute capability of a GPU by the name that Keras gives it (gpu:0); (0, 0) where it can't be told."""
+    number = int(name.rpartition(":")[2])
+    found: Any = None
+    try:
+        if backend == "jax":
+            found = import_module("jax").devices("gpu")[number].compute_capability  # "8.0"; another maker's is a name
+        elif backend == "tensorflow":
+            config = import_module("tensorflow").config
+            details = config.experimental.get_device_details(config.list_physical_devices("GPU")[number])
+            found = ".".join(map(str, details["compute_capability"]))
+        major, minor = str(found).split(".")
+        return int(major), int(minor)
+    except (RuntimeError, AttributeError, IndexError, KeyError, ValueError):
+        return (0, 0)
 
 
 def _listed(kind: str) -> tuple[str, ...]:

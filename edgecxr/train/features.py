@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from edgecxr.train.augment import augment_batch
 from edgecxr.train.batches import BATCH, Source
 from edgecxr.train.recipes import Augmentation
 
+Part = tuple[int, range]  # a view, and the places of a batch
+
 
 def compute(
     extractor: Any,
@@ -31,37 +35,55 @@ def compute(
     seed: int,
     file: Path,
     advance: Callable[[int], Any] = lambda done: None,
+    *,
+    workers: int = 1,
 ) -> npt.NDArray[np.float16]:
     """Features of `views` augmented views of each picture: a memory map float16 (views, len(rows), …) at `file`.
 
     float16 holds the backbone's activations to 0.05 %, less than bfloat16 arithmetic loses. A file that stands there
-    is taken as it is: its name says what it holds. Raises StorageError, and DivergedError for features that aren't
-    finite.
+    is taken as it is: its name says what it holds. `workers` threads augment while the backbone computes. Raises
+    StorageError, and DivergedError for features that aren't finite.
     """
     if not file.is_file():
         shape = (views, len(rows), *extractor.output_shape[1:])
-        with storage.new_array(file, np.float16, shape, "the backbone's features") as array:
-            for view in range(views):
-                for begin in range(0, len(rows), BATCH):
-                    end = min(begin + BATCH, len(rows))
-                    array[view, begin:end] = _forward(
-                        extractor, pictures, rows, range(begin, end), augmentation, seed, view
-                    )
-                    advance(view * len(rows) + end)
+        parts = [
+            (view, range(begin, min(begin + BATCH, len(rows))))
+            for view in range(views)
+            for begin in range(0, len(rows), BATCH)
+        ]
+
+        def images(part: Part) -> npt.NDArray[np.uint8]:
+            view, places = part
+            return augment_batch(pictures[[rows[place] for place in places]], augmentation, seed, view, places)
+
+        hint = "; --feature-views takes fewer views, or with 0 computes each epoch's own"
+        with storage.new_array(file, np.float16, shape, "the backbone's features", hint) as array:
+            for (view, places), batch in zip(parts, _ahead(images, parts, workers), strict=True):
+                array[view, places.start : places.stop] = _forward(extractor, batch)
+                advance(view * len(rows) + places.stop)
     features: npt.NDArray[np.float16] = np.load(file, mmap_mode="r")
     return features
 
 
-def _forward(
-    extractor: Any,
-    pictures: npt.NDArray[np.uint8],
-    rows: Sequence[int],
-    places: range,
-    augmentation: Augmentation,
-    seed: int,
-    view: int,
-) -> npt.NDArray[np.float16]:
-    images = augment_batch(pictures[[rows[place] for place in places]], augmentation, seed, view, places)
+def _ahead(
+    make: Callable[[Part], npt.NDArray[np.uint8]], parts: Sequence[Part], workers: int
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """What `make` makes of each part, in order; `workers` threads are at work on the next ones meanwhile."""
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[npt.NDArray[np.uint8]]] = deque()
+        try:
+            for part in parts:
+                pending.append(pool.submit(make, part))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _forward(extractor: Any, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
     # One shape for every batch, so that nothing is compiled twice.
     filled = np.concatenate([images, np.repeat(images[-1:], BATCH - len(images), axis=0)])[..., None]
     found = np.asarray(extractor.predict_on_batch(filled), dtype=np.float32)[: len(images)]

@@ -46,6 +46,8 @@ from edgecxr.train.run import (
     write_logits,
 )
 
+HDF5_OVERHEAD = 2**21  # bytes, beside the values: 0.4 MB in a file of 84
+
 
 @dataclass(frozen=True)
 class Call:
@@ -132,13 +134,13 @@ def fit_dataset(
         checkpoint.check_identity(start.identity, identity)
         console.print(f"going on after {start.epoch} epochs and {start.step} steps", highlight=False)
     cache = cache or default_cache()
-    inputs = _load(dataset, contract, cache, content_fingerprint, console)
-    _describe(console, dataset, contract, recipe, f"{accelerator}{', bfloat16' if mixed else ''}")
-    _warn_of_leak(console, backbone, data_fingerprint)
-
     keras.utils.set_random_seed(call.seed)
     with _arithmetic(mixed, accelerator):
+        # Before the decoding, which takes long: weights that are absent or don't fit are noticed here.
         model = models.build(recipe, len(dataset.labels), "none" if start else call.backbone_weights)
+        inputs = _load(dataset, contract, cache, content_fingerprint, console)
+        _describe(console, dataset, contract, recipe, f"{accelerator}{', bfloat16' if mixed else ''}")
+        _warn_of_leak(console, backbone, data_fingerprint)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -159,6 +161,8 @@ def fit_dataset(
     final = models.build(recipe, len(dataset.labels))
     final.set_weights(values)
     by_split = {split: _logits(final, dataset, inputs, split) for split in ("dev", "test")}
+    size = sum(value.nbytes for value in values)
+    storage.check_room(folder / WEIGHTS, size + size // 50 + HDF5_OVERHEAD, "the run's weights")
     try:
         final.save_weights(folder / WEIGHTS)
         write_history(folder / HISTORY, history)
@@ -194,7 +198,7 @@ def fit_dataset(
             "versions": versions(),
         }
         write_json(folder / DESCRIPTION, about)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # a RuntimeError is HDF5's, and not only of a full disk
         raise storage.failed("the run", folder, error) from None
     (folder / checkpoint.FILE).unlink(missing_ok=True)
     shares = ", ".join(f"{split} {accuracy(part):.1%} of {len(part.files)}" for split, part in by_split.items())
@@ -291,9 +295,16 @@ def weights_identity(backbone_weights: str) -> dict[str, Any]:
 
 
 def _warn_of_leak(console: Console, backbone: Mapping[str, Any], data_fingerprint: str) -> None:
-    """The pictures that a RUN learnt from may be the test pictures of this one, unless both have the same splits."""
-    if backbone.get("fitted_on", data_fingerprint) != data_fingerprint:
-        console.print(
-            f"note: {backbone['source']} was fitted on other data or other splits; where it has learnt from a picture "
-            "of this test split, or from its near-duplicate, the test figures flatter (edgecxr audit --against)"
-        )
+    """The pictures that a RUN learnt from may be the test pictures of this one, unless both have the same splits.
+
+    The same goes for the RUN in whose backbone that one began, and so on.
+    """
+    generation: Mapping[str, Any] | None = backbone
+    while generation:
+        if generation.get("fitted_on", data_fingerprint) != data_fingerprint:
+            console.print(
+                f"note: {generation['source']} was fitted on other data or other splits; where it has learnt from a "
+                "picture of this test split, or from its near-duplicate, the test figures flatter "
+                "(edgecxr audit --against)"
+            )
+        generation = generation.get("backbone_weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -127,6 +128,7 @@ def train(
                 around.console.print(_line(title, row), highlight=False)
                 if stop.signal is not None:
                     raise _interrupted(f"after {title}", around.folder, stop)
+        at.remove_features()
     return counts, history
 
 
@@ -147,6 +149,13 @@ class _Stage:
     trained: Any
     source: Source
     dev_logits: Callable[[], npt.NDArray[np.float32]]
+    features: Sequence[Path] = ()  # files that only this stage reads
+
+    def remove_features(self) -> None:
+        """Make room: a frozen backbone's feature maps take more of it than the pictures do."""
+        for file in self.features:
+            with contextlib.suppress(OSError):  # Windows keeps a file that is mapped
+                file.unlink()
 
 
 def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, around: Surroundings) -> _Stage:
@@ -157,9 +166,10 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
         return _Stage(model, source, lambda: predict(model, films.pictures, films.dev))
     extractor, head = models.split(model, recipe)
     views = min(recipe.feature_views, recipe.stages[number].epochs)
+    files: list[Path] = []
 
     def computed(rows: Sequence[int], views: int, augmentation: Augmentation, what: str) -> npt.NDArray[np.float16]:
-        name = features.cache_name(
+        file = around.cache / features.cache_name(
             backbone=around.backbone_identity,
             data=around.data_fingerprint,
             input=[recipe.scale, recipe.offset, recipe.head, *films.pictures.shape[1:]],
@@ -170,6 +180,7 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
             augmentation=asdict(augmentation),
             seed=seed,
         )
+        files.append(file)
         bar = progress(around.console, f"features of the frozen backbone, {what}")
         with bar:
             task = bar.add_task("", total=views * len(rows))
@@ -180,8 +191,9 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
                 views,
                 augmentation,
                 seed,
-                around.cache / name,
+                file,
                 lambda done: bar.update(task, completed=done),
+                workers=around.workers,
             )
 
     learnt = computed(films.train, views, recipe.augmentation, "train")
@@ -195,7 +207,7 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
             ]
         )
 
-    return _Stage(head, features.source(learnt), dev_logits)
+    return _Stage(head, features.source(learnt), dev_logits, files)
 
 
 def _compile(model: Any, recipe: Recipe, stage: Stage, steps: int) -> None:

@@ -66,10 +66,13 @@ class Run:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write beside `path` and rename: a description that stands is whole, and says that the run is."""
+    """Write beside `path` and rename: a description that stands is whole, and says that the run is.
+
+    ASCII, so that names which aren't UTF-8 (Python's surrogates) come back as they were.
+    """
     partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -22,24 +22,49 @@ except ImportError:  # Windows: what a killed run left stays there
 
 from edgecxr.errors import StorageError, UsageError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTIAL = ".partial"  # a file that is being written, or that a killed run left
 
 
-def make_room(folder: Path, size: int, what: str) -> None:
-    """Make `folder` and raise StorageError where it hasn't `size` bytes free; UsageError where it can't be made."""
+def make_room(folder: Path, size: int, what: str, hint: str = "") -> None:
+    """Make `folder` and raise StorageError where it hasn't `size` bytes free; UsageError where it can't be made.
+
+    The sentence ends with `hint`, which says how to need less.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise UsageError(f"the folder can't be used ({error.strerror}): {folder}") from None
     if free < size:
-        raise StorageError(f"{what} need {size / 1e9:.1f} GB, only {free / 1e9:.1f} GB are free: {folder}")
+        raise StorageError(f"{what} need {size / 1e9:.1f} GB, only {free / 1e9:.1f} GB are free: {folder}{hint}")
 
 
-def failed(what: str, place: Path, error: OSError) -> StorageError:
-    """The sentence for a write that failed."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return StorageError(f"{what} can't be written ({'no room left' if full else error.strerror or error}): {place}")
+def check_room(file: Path, size: int, what: str) -> None:
+    """Raise StorageError where `file` can't grow to `size` bytes: for a full disk, a quota, or a limit of the process.
+
+    For writers that a failed write leaves in ruins, as it does HDF5 (the process ends in a segmentation fault).
+    """
+    make_room(file.parent, size, what)
+    if not hasattr(os, "posix_fallocate"):
+        return
+    probe = file.with_name(f"{file.name}{PARTIAL}")
+    try:
+        with probe.open("wb") as opened:
+            os.posix_fallocate(opened.fileno(), 0, size)
+    except OSError as error:
+        raise failed(what, file, error) from None
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def failed(what: str, place: Path, error: OSError | RuntimeError) -> StorageError:
+    """The sentence for a write that failed; HDF5 raises a RuntimeError where closing a file fails."""
+    if isinstance(error, OSError) and error.errno is not None:
+        full, reason = error.errno in FULL, error.strerror or str(error)
+    else:
+        full, reason = any(f"errno = {number}," in str(error) for number in FULL), str(error)
+    return StorageError(f"{what} can't be written ({'no room left' if full else reason}): {place}")
 
 
 def save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
@@ -60,12 +85,14 @@ def save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def new_array(file: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], what: str) -> Iterator[npt.NDArray[Any]]:
+def new_array(
+    file: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], what: str, hint: str = ""
+) -> Iterator[npt.NDArray[Any]]:
     """A memory-mapped array to fill; `file` (.npy) stands once the block has ended, and not if it fails.
 
     Several processes may do this at once; what killed ones left is removed. Raises StorageError.
     """
-    make_room(file.parent, math.prod(shape) * np.dtype(dtype).itemsize, what)
+    make_room(file.parent, math.prod(shape) * np.dtype(dtype).itemsize, what, hint)
     partial = file.with_name(f"{file.name}.{os.getpid()}{PARTIAL}")
     _remove_abandoned(file)
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import pytest
@@ -64,12 +66,40 @@ def test_other_backends_use_one_device(machine: Callable[..., None]) -> None:
     assert choose().names == ("gpu:0",)
 
 
-def test_bfloat16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "cpu_flags", lambda: frozenset({"avx2", "avx512f"}))
-    assert Accelerator("jax", "gpu", ("gpu:0",)).bfloat16
     assert not Accelerator("jax", "cpu", ("cpu:0",)).bfloat16
     monkeypatch.setattr(accelerator, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
     assert Accelerator("jax", "cpu", ("cpu:0",)).bfloat16
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "has"),
+    [(("9.0",), True), (("8.0",), True), (("7.5",), False), (("9.0", "7.0"), False), (("gfx90a",), False)],
+)
+def test_bfloat16_on_gpus_whose_compute_capability_has_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: tuple[str, ...], has: bool
+) -> None:
+    monkeypatch.setattr(accelerator, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
+    gpus = [SimpleNamespace(compute_capability=c) for c in capabilities]
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(devices=lambda kind: {"gpu": gpus}[kind]))
+    names = tuple(f"gpu:{number}" for number in range(len(gpus)))
+    assert Accelerator("jax", "gpu", names).bfloat16 is has
+
+
+@pytest.mark.parametrize(
+    ("details", "has"),
+    [({"compute_capability": (8, 6)}, True), ({"compute_capability": (7, 5)}, False), ({"device_name": "?"}, False)],
+)
+def test_bfloat16_on_gpus_that_tensorflow_sees(
+    monkeypatch: pytest.MonkeyPatch, details: dict[str, object], has: bool
+) -> None:
+    config = SimpleNamespace(
+        list_physical_devices=lambda kind: {"GPU": ["first"]}[kind],
+        experimental=SimpleNamespace(get_device_details=lambda device: {"first": details}[device]),
+    )
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(config=config))
+    assert Accelerator("tensorflow", "gpu", ("gpu:0",)).bfloat16 is has
 
 
 def test_it_says_what_it_is() -> None:

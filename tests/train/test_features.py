@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from rich.console import Console
 
 from common import noisy
 from edgecxr.errors import DivergedError, StorageError
-from edgecxr.train import features, loop, recipes
+from edgecxr.train import features, loop, recipes, storage
 from edgecxr.train.batches import augmented
 
 CHANGES = recipes.recipe("default").augmentation
@@ -59,6 +61,48 @@ def test_progress_counts_pictures_of_all_views(tmp_path: Path) -> None:
     assert done == [32, 40, 72, 80]
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_threads_that_augment_change_no_feature_and_run_ahead_of_the_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    expected = np.array(compute(tmp_path / "expected.npy"))
+    next_batches = threading.Event()
+    made: list[int] = []
+    augment = features.augment_batch
+
+    def counted(*arguments: Any) -> np.ndarray:
+        made.append(1)
+        if len(made) == 2:
+            next_batches.set()
+        return augment(*arguments)
+
+    class Slow(Corner):
+        def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+            assert next_batches.wait(60)  # the second batch is made although the first isn't through yet
+            return super().predict_on_batch(images)
+
+    monkeypatch.setattr(features, "augment_batch", counted)
+    found = features.compute(Slow(), PICTURES, ROWS, 3, CHANGES, 9, tmp_path / "f.npy", workers=workers)
+    assert np.array_equal(found, expected)
+    assert len(made) == 6
+
+
+def test_a_picture_that_cannot_be_augmented_ends_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> np.ndarray:
+        raise ValueError("no picture")
+
+    monkeypatch.setattr(features, "augment_batch", broken)
+    with pytest.raises(ValueError, match="no picture"):
+        compute(tmp_path / "f.npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_room_says_how_to_need_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(StorageError, match=r"the backbone's features need .* --feature-views takes fewer"):
+        compute(tmp_path / "f.npy")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
 def test_features_that_float16_cannot_hold_are_refused_and_not_kept(tmp_path: Path, value: float) -> None:
     class Broken(Corner):
@@ -84,7 +128,7 @@ def test_the_files_name_changes_with_everything_that_decides_the_features(
 ) -> None:
     names: list[str] = []
 
-    def record(*arguments: Any) -> np.ndarray:
+    def record(*arguments: Any, **_: Any) -> np.ndarray:
         names.append(arguments[6].name)
         return np.zeros((1, 1, 1), np.float16)
 

@@ -3,13 +3,17 @@
 import csv
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from common import noisy
+from edgecxr import cli_lab
+from edgecxr.cli import app
 from edgecxr.errors import DataError, UnavailableError, UsageError
 from edgecxr.train import recipes
 from edgecxr.train.run import read_run
@@ -86,6 +90,19 @@ def test_training_repeats_to_the_bit(run: Path, data: Path, tmp_path: Path) -> N
     fit(data, tmp_path / "again", tiny_recipe("default"), backbone_weights="none", cache=tmp_path / "cache", workers=2)
     for split in ("dev", "test"):
         assert np.array_equal(read_run(tmp_path / "again").logits(split).logits, read_run(run).logits(split).logits)
+    # The frozen backbone's features, which no other fit is likely to read, are gone.
+    assert [file.name.partition("-")[0] for file in (tmp_path / "cache").iterdir()] == ["pictures"]
+
+
+def test_the_command_lines_options_reach_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[recipes.Recipe] = []
+    lab = SimpleNamespace(fit=lambda data, output, recipe, **_: seen.append(recipe))
+    monkeypatch.setattr(cli_lab, "load_lab", lambda *_: lab)
+    options = ("--recipe", "seed", "--feature-views", "0", "--epochs", "3", "--input-size", "96")
+    assert CliRunner().invoke(app, ["train", "DATA", "-o", "RUN", *options]).exit_code == 0
+    seed = recipes.recipe("seed")
+    assert seen == [replace(seed, feature_views=0, input_size=96, stages=(replace(seed.stages[0], epochs=3),))]
+    assert CliRunner().invoke(app, ["train", "DATA", "-o", "RUN", "--feature-views", "5"]).exit_code == 2
 
 
 def test_parameter_counts_are_the_originals() -> None:
@@ -188,6 +205,7 @@ def test_what_cannot_be_trained_on_is_one_sentence_and_leaves_nothing(data: Path
     (tmp_path / "garbage.weights.h5").write_bytes(b"garbage")
     with pytest.raises(UsageError, match="no weights of Xception"):
         fit(data, tmp_path / "run", chosen, backbone_weights=str(tmp_path / "garbage.weights.h5"), cache=tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["garbage.weights.h5"]  # noticed before anything is decoded
     broken = write_data(tmp_path / "broken")
     (broken / "dark" / "3.png").write_bytes(b"x")
     with pytest.raises(DataError, match=r"can't be used .*3\.png"):

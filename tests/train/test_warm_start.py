@@ -80,3 +80,14 @@ def test_a_folder_that_is_no_run_is_one_sentence(first: Path, tmp_path: Path) ->
     with pytest.raises(UsageError, match="not a run of edgecxr train"):
         fit(first / "films", tmp_path / "run", small(71), backbone_weights=str(tmp_path), cache=first)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_the_runs_before_were_fitted_on_is_warned_of_too() -> None:
+    from edgecxr.train.fit import _warn_of_leak
+
+    said = io.StringIO()
+    grandparent = {"source": "run first", "fitted_on": "other", "backbone_weights": {"source": "imagenet"}}
+    parent = {"source": "run second", "fitted_on": "these", "backbone_weights": grandparent}
+    _warn_of_leak(Console(file=said, width=1000), parent, "these")
+    assert "run first was fitted on other data" in said.getvalue()
+    assert "run second" not in said.getvalue()
