@@ -2,10 +2,10 @@
 
     python benchmarks/frozen_backbone.py DATA --backbone-weights FILE -o results.json [--where seed=1]
 
-Time, at the recipe's own size, both ways in turn: two epochs of plain `fit`, of which the second (without what is
-compiled once) counts thirty times, against all thirty epochs on features, computing and compiling included. Accuracy:
-the mean over the last ten epochs on dev, plain against features, for each seed; the difference with its 95 % interval
-(Student's t over seeds).
+Both on the same pictures. Time, at the recipe's own size, both ways in turn: two epochs of plain `fit`, of which the
+second (without what is compiled once) counts thirty times, against all thirty epochs on features, computing and
+compiling included. Accuracy: the mean over the last ten epochs on dev, plain against features, for each seed; the
+difference with its 95 % interval (Student's t over seeds).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from data_parts import part
 
 from edgecxr.dataset import Dataset, read_dataset, with_splits
 from edgecxr.machine import fingerprint
-from edgecxr.train.fit import Call, default_cache, fit_dataset
+from edgecxr.train.fit import Call, default_cache, fit_dataset, versions
 from edgecxr.train.recipes import Recipe, recipe
 
 SEEDS = (0, 1, 2)
@@ -106,8 +106,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--backbone-weights", default="imagenet")
     parser.add_argument("--where", action="append", default=[], help="COLUMN=VALUE in the manifest")
-    parser.add_argument("--time-train", type=int, help="training pictures for the time (default: all)")
-    parser.add_argument("--accuracy-train", type=int, help="training pictures for the accuracy (default: all)")
+    parser.add_argument("--train", type=int, help="training pictures, and a quarter as many of dev (default: all)")
     parser.add_argument("--accuracy-size", type=int, default=299, help="px, for the accuracy")
     parser.add_argument("--repeats", type=int, default=3, help="of the time measurement")
     parser.add_argument("--only", choices=("time", "accuracy"), help="measure one of the two, keep the other's figures")
@@ -118,15 +117,13 @@ def main() -> None:
     report: dict[str, Any] = {"what": "a frozen backbone computed once"}
     if options.only and options.output.exists():
         report = json.loads(options.output.read_text())
-    report["machine"] = fingerprint()
-    for name, measure, count in (
-        ("time", times, options.time_train),
-        ("accuracy", accuracies, options.accuracy_train),
-    ):
+    report |= {"machine": fingerprint(), "versions": versions()}
+    dev = None if options.train is None else options.train // 4
+    chosen = part(dataset, {"train": options.train, "dev": dev, "test": TEST})
+    for name, measure in (("time", times), ("accuracy", accuracies)):
         if options.only not in (None, name):
             continue
-        dev = None if count is None else count // 4
-        report[name] = measure(part(dataset, {"train": count, "dev": dev, "test": TEST}), options)
+        report[name] = measure(chosen, options)
         options.output.write_text(json.dumps(report, indent=1) + "\n")
         print(json.dumps(report[name], indent=1), flush=True)
 

@@ -28,6 +28,7 @@ from edgecxr.machine import cpus, fingerprint
 from edgecxr.train import accelerator as accelerators
 from edgecxr.train import model as models
 from edgecxr.train.batches import Epoch, Targets, augmented
+from edgecxr.train.fit import versions
 from edgecxr.train.recipes import recipe
 
 ROUNDS = 5
@@ -153,6 +154,7 @@ def main() -> None:
     report = {
         "what": "input of training",
         "machine": fingerprint(),
+        "versions": versions(),
         "pictures": options.pictures,
         "size": options.size,
         "batch_size": options.batch_size,

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -249,6 +250,7 @@ def versions() -> dict[str, str]:
         "backend": backend,
         "numpy": np.__version__,
         "pillow": PIL.__version__,
+        "opencv": cv2.__version__,
     }
     module = sys.modules.get(backend)
     if module is not None:
