@@ -78,6 +78,8 @@ def tune(
         print_json(found.to_json())
     else:
         out.print(_table(found))
+        for reason in () if quiet else found.not_run:
+            err.print(terminal.printable(f"not run: {reason}"))
     details = {"pictures_per_second": found.winner.rate, "gain": found.gain, "pictures": found.pictures}
     path = tuned.remember(opened, found.winner.configuration, details)
     if not quiet:

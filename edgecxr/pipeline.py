@@ -149,7 +149,8 @@ def _open(
     plan = make_plan(choice.device, machine.cpus(), **asked, shared_pool=choice.engine == ort.NAME)
     engine = open_engine(bundle, choice, plan.threads, plan.workers)
     session = Session(bundle, choice.artifact, engine, plan, tuned)
-    for note in (*notes, *([ort.UNTESTED[choice.device]] if choice.device in ort.UNTESTED else ())):
+    passed_over = [f"{choice.engine} runs in place of another engine: {reason}" for reason in choice.passed_over]
+    for note in (*notes, *passed_over, *([ort.UNTESTED[choice.device]] if choice.device in ort.UNTESTED else ())):
         session.say(note)
     return session
 

@@ -8,6 +8,7 @@ twice the time. What fails `verify`, or strays on the pictures from what its art
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
@@ -64,6 +65,7 @@ class Tuning:
     usual: Configuration  # what `auto` takes by itself
     pictures: int
     seconds: float
+    not_run: tuple[str, ...] = ()  # what can't be run or used here, with the reason
 
     @property
     def winner(self) -> Candidate:
@@ -98,6 +100,7 @@ class Tuning:
             "winner": asdict(self.winner.configuration),
             "gain": self.gain,
             "configurations": rows,
+            "not_run": list(self.not_run),
         }
 
 
@@ -172,7 +175,8 @@ def tune(
     usual_choice = choose(bundle, engine=engine, device=device, precision=precision)
     cpus = machine.cpus()
     checks = _verified(bundle, device, engine, precision)
-    found = sorted(_measurable(bundle, device, engine, precision), key=lambda c: c != usual_choice)
+    measurable, not_run = _measurable(bundle, device, engine, precision)
+    found = sorted(measurable, key=lambda c: c != usual_choice)
     candidates = [Candidate(c, _choice(found, c)) for c in configurations(found, cpus)]
     for candidate in candidates:
         check = checks.get(_key(candidate.choice))
@@ -197,7 +201,7 @@ def tune(
         plan.threads,
         plan.batch_size,
     )
-    return Tuning(_ordered(candidates, usual), usual, len(files), time.perf_counter() - begin)
+    return Tuning(_ordered(candidates, usual), usual, len(files), time.perf_counter() - begin, not_run)
 
 
 def _ordered(candidates: Sequence[Candidate], usual: Configuration) -> tuple[Candidate, ...]:
@@ -228,19 +232,20 @@ def chance(rates: Sequence[float], others: Sequence[float]) -> float:
     return 0.5 ** len(pairs) * sum(math.comb(len(pairs), count) for count in range(won, len(pairs) + 1))
 
 
-def _measurable(bundle: Bundle, device: str, engine: str, precision: str) -> list[Choice]:
-    """Everything that could be run, int8 first, then what is computed from fp32 in fewer bits, then the rest."""
-    found: list[Choice] = []
-    for asked in (precision, *FROM_FP32) if precision == "auto" else (precision,):
-        try:
-            found += choices(bundle, device=device, engine=engine, precision=asked)[0]
-        except UnavailableError:
-            if asked == precision:
-                raise
+def _measurable(bundle: Bundle, device: str, engine: str, precision: str) -> tuple[list[Choice], tuple[str, ...]]:
+    """Everything that could be run, int8 first, then what is computed from fp32 in fewer bits, then the rest.
+
+    And what couldn't, with the reason; that a precision which wasn't asked for isn't computed here is none.
+    """
+    found, not_run = choices(bundle, device=device, engine=engine, precision=precision)
+    every = list(found)
+    for computed in FROM_FP32 if precision == "auto" else ():
+        with contextlib.suppress(UnavailableError):
+            every += choices(bundle, device=device, engine=engine, precision=computed)[0]
     # ONNX Runtime computes halves in software on a CPU.
-    able = [c for c in found if (c.engine, c.precision, c.device) != (ort.NAME, "fp16", "cpu")]
+    able = [c for c in every if (c.engine, c.precision, c.device) != (ort.NAME, "fp16", "cpu")]
     order = ("int8", "fp16", *FROM_FP32, "fp32")
-    return sorted(able, key=lambda c: order.index(c.precision))
+    return sorted(able, key=lambda c: order.index(c.precision)), not_run
 
 
 def _verified(bundle: Bundle, device: str, engine: str, precision: str) -> dict[tuple[str, str, str, str], GoldenCheck]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgecxr.bundle import Artifact, Bundle
 from edgecxr.engines import Engine, litert, ort, ov
@@ -39,6 +39,8 @@ class Choice:
     engine: str
     device: str
     precision: str  # that is computed: the artifact's, or one of FROM_FP32
+    # What is wrong with the engines that would have come before this one.
+    passed_over: tuple[str, ...] = field(default=(), compare=False)
 
 
 def stored(precision: str) -> str:
@@ -171,17 +173,18 @@ def choose(bundle: Bundle, *, engine: str = "auto", device: str = "auto", precis
     installed = installed_engines()
     first = choose_engine(bundle, engine, device, precision, installed)
     able = [name for name in installed if _able(bundle, name, device, precision)] or installed
-    name, available = _first_usable((first,) if engine != "auto" else able)
+    name, available, broken = _first_usable((first,) if engine != "auto" else able)
     chosen = choose_device(bundle, device, precision, available, name)
     artifact = choose_artifact(bundle, chosen, precision, name)
-    return Choice(artifact, name, chosen, computed(artifact, chosen, precision))
+    return Choice(artifact, name, chosen, computed(artifact, chosen, precision), broken)
 
 
-def _first_usable(engines: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+def _first_usable(engines: Sequence[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The first engine that can be used, its devices, and what is wrong with those before it."""
     broken: list[str] = []
     for name in engines:
         try:
-            return name, available_devices(name)
+            return name, available_devices(name), tuple(broken)
         except UnavailableError as error:
             broken.append(str(error))
     raise UnavailableError("; ".join(broken))

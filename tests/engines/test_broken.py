@@ -83,7 +83,14 @@ def test_a_broken_engine_stops_no_verb_that_has_another(both_formats: Path, samp
         answer: dict[str, object] = json.loads(done.stdout)
         return answer
 
-    assert said("a", "onnxruntime", "infer", samples, "-m", both_formats)["engine"] == "openvino"
+    inferred = said("a", "onnxruntime", "infer", samples, "-m", both_formats)
+    assert inferred["engine"] == "openvino"
+    assert isinstance(inferred["notes"], list)
+    assert len(inferred["notes"]) == 1
+    assert inferred["notes"][0].startswith("openvino runs in place of another engine: onnxruntime is installed")
+    tuned = said("t", "onnxruntime", "tune", samples, "-m", both_formats, "--seconds", 5)
+    assert isinstance(tuned["not_run"], list)
+    assert [("onnxruntime" in reason, "(worn out)" in reason) for reason in tuned["not_run"]] == [(True, True)]
     for folder, module in (("b", "openvino"), ("c", "onnxruntime")):
         broken = said(folder, module, "verify", both_formats)["not_run"]
         assert isinstance(broken, list)
@@ -94,7 +101,7 @@ def test_a_broken_engine_stops_no_verb_that_has_another(both_formats: Path, samp
 
 def test_auto_passes_over_what_is_broken(both: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     break_engines(monkeypatch, "onnxruntime")
-    assert choose(both).engine == "openvino"
+    assert (choose(both).engine, choose(both).passed_over) == ("openvino", (sentence("onnxruntime"),))
     found, not_run = choices(both)
     assert {choice.engine for choice in found} == {"openvino", "litert"}
     assert not_run == (sentence("onnxruntime"),)
