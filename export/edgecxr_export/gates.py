@@ -1,4 +1,4 @@
-"""What an artifact must keep of the trained model to be shipped; pure. On test, point estimates decide."""
+"""What an artifact must keep of the trained model to be shipped; pure. Point estimates decide."""
 
 from __future__ import annotations
 
@@ -38,17 +38,6 @@ class Gates:
             (flips, self.max_flips, f"{found.flips} flips {where} ({flips:.2%}), at most {self.max_flips:.1%}"),
             (found.p99_dp, self.int8_p99_dp, f"p99 |Δp| of {found.p99_dp:.2g}, at most {self.int8_p99_dp:g}"),
         )
-
-    def doubts(self, precision: str, found: Parity) -> list[str]:
-        """`breaches`, or what int8 may exceed on other pictures: only what passes with room is likely to pass on them.
-
-        For choosing on dev. The test split is read once, too late to choose again.
-        """
-        exceeded = self.breaches(precision, found)
-        if exceeded or precision != "int8":
-            return exceeded
-        said = f"p99 |Δp| of {found.p99_dp:.2g}, which may be {found.p99_dp_upper:.2g} on other pictures"
-        return _exceeded((found.p99_dp_upper, self.int8_p99_dp, f"{said}, at most {self.int8_p99_dp:g}"))
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "fp16_edge": EDGE}

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom  # type: ignore[import-untyped]
 
 from edgecxr.bench import spread
 from edgecxr.engines import Engine
@@ -61,7 +60,6 @@ class Parity:
     decided_flips: int  # of those, where the reference's two most probable classes are `EDGE` apart or more
     max_dp: float  # largest |difference| of a probability
     p99_dp: float  # 99th percentile over pictures of each one's largest |difference| of a probability
-    p99_dp_upper: float  # what that percentile is at most for pictures of this kind, at 95 % confidence
     mean_dp: float
     max_dlogit: float  # largest |difference| of a logit
     accuracy: float
@@ -144,7 +142,6 @@ def compare(
         decided_flips=int((flipped & ~(first - second < EDGE)).sum()),
         max_dp=float(dp.max()),
         p99_dp=float(np.percentile(dp, 99)),
-        p99_dp_upper=percentile_limit(dp, 99),
         mean_dp=float(dp.mean()),
         max_dlogit=float(np.abs(logits - reference.logits).max()),
         accuracy=float((answers == reference.classes).mean()),
@@ -153,16 +150,6 @@ def compare(
         ece=_ece(reference.classes, ours),
         reference_ece=_ece(reference.classes, theirs),
     )
-
-
-def percentile_limit(values: npt.NDArray[np.float64], percent: float) -> float:
-    """Upper 95 % confidence limit of the percentile of the distribution that `values` (N,) were drawn from.
-
-    The order statistic that exceeds it in 95 % of samples, whatever the distribution (David and Nagaraja, Order
-    Statistics, 3rd ed., section 7.1). The largest value where there are too few for any to do so.
-    """
-    below = int(binom.ppf(0.95, len(values), percent / 100))
-    return float(np.sort(values)[min(below, len(values) - 1)])
 
 
 def _ece(classes: npt.NDArray[np.int64], calibrated: npt.NDArray[np.float64]) -> float:

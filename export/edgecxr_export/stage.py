@@ -126,7 +126,7 @@ def _found(run: Run, data: Labelled, options: Options, about: About, console: Co
 
     def judge(artifact: Artifact) -> tuple[Parity, list[str]]:
         found = comparison.of(artifact, "dev")[1]
-        return found, options.gates.doubts(artifact.precision, found)
+        return found, options.gates.breaches(artifact.precision, found)
 
     said = metadata(run, about, calibration)
     graph = onnx_graph.convert(deploy, options.opset)
