@@ -1,7 +1,7 @@
 """`edgecxr eval` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +10,15 @@ import typer
 from rich.console import Console
 
 from edgecxr import cli_lab, outputs
-from edgecxr.cli_common import DeviceOption, EngineOption, JsonOption, PrecisionOption, ThreadsOption, consoles
+from edgecxr.cli_common import (
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    PrecisionOption,
+    ThreadsOption,
+    consoles,
+    print_json,
+)
 from edgecxr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,17 +66,18 @@ def evaluate(
     A bundle scores the pictures on this device; of a RUN, or of a cross-validation's folder of them, the logits that
     training stored are taken.
 
-    Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable.
+    Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable,
+    70 a report can't be written on a full disk.
     """
     from edgecxr import terminal
 
-    for path in output or []:
-        outputs.check_output(path, SUFFIXES, overwrite=overwrite)
+    targets = output or []
+    outputs.check_reports(targets, SUFFIXES, overwrite=overwrite)
     if plots is not None:
         _check_plots(plots, overwrite)
     reports = cli_lab.load_lab("edgecxr.evaluation.report", "eval")
     # A page or plots that can't be made shouldn't be noticed after the scoring.
-    drawing = cli_lab.load_lab("edgecxr.evaluation.page", "eval") if output or plots else None
+    drawing = cli_lab.load_lab("edgecxr.evaluation.page", "eval") if targets or plots else None
     conditions = cli_lab.conditions(where)
     ignored = ignore_label or []
     out, err = consoles()
@@ -110,22 +119,17 @@ def evaluate(
         "rejected": scored.rejected_json(),
         **found["provenance"],
     }
-    for path in output or []:
-        if path.suffix.lower() == ".json":
-            outputs.write_report(path, report)
-        elif drawing is not None:
-            _write(path, drawing.page(report).encode("utf-8"))
-    if plots is not None and drawing is not None:
-        for name, content in drawing.plots(report).items():
-            _write(plots / name, content)
-    if as_json:
-        print(json.dumps(report, indent=2))
-    else:
-        for table in terminal.evaluation_tables(report):
-            out.print(table)
-            out.print()
-        for file, reason in scored.rejected:
-            err.print(terminal.printable(f"rejected: {file}: {reason}"))
+    try:
+        if as_json:
+            print_json(report)
+        else:
+            for table in terminal.evaluation_tables(report):
+                out.print(table)
+                out.print()
+            for file, reason in scored.rejected:
+                err.print(terminal.printable(f"rejected: {file}: {reason}"))
+    finally:  # even where nobody reads the terminal any more
+        _write(targets, plots, report, drawing)
     raise typer.Exit(1 if scored.rejected else 0)
 
 
@@ -262,16 +266,22 @@ def _refuse_for_a_run(asked: Mapping[str, object]) -> None:
 
 
 def _check_plots(folder: Path, overwrite: bool) -> None:
-    if not folder.parent.is_dir() or (folder.exists() and not folder.is_dir()):
+    """Raise UsageError or StorageError where the plots can't be written, in a folder that is there or is to be made."""
+    target = outputs.resolve(folder)
+    if not target.parent.is_dir() or (target.exists() and not target.is_dir()):
         raise UsageError(f"the plots can't be written there, no such folder or not a folder: {folder}")
-    for name in PLOTS:
-        if (folder / name).exists() and not overwrite:
-            raise UsageError(f"the output exists; give --overwrite to replace it: {folder / name}")
+    if target.exists():
+        outputs.check_reports([folder / name for name in PLOTS], (".png",), overwrite=overwrite)
+    else:
+        outputs.check_writable(folder)
 
 
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise UsageError(f"the output can't be written ({error.strerror}): {path}") from None
+def _write(targets: Sequence[Path], plots: Path | None, report: dict[str, Any], drawing: Any) -> None:
+    def contents() -> Iterator[tuple[Path, str | bytes]]:
+        for path in targets:
+            yield path, outputs.json_text(report) if path.suffix.lower() == ".json" else drawing.page(report)
+        if plots is not None:
+            for name, content in drawing.plots(report).items():
+                yield plots / name, content
+
+    outputs.write_reports(contents())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +21,7 @@ import tiny
 from common import ROOT, noisy
 from edgecxr import images
 from edgecxr.cli import app
-from edgecxr.errors import DataError, UsageError
+from edgecxr.errors import DataError, StorageError, UsageError
 from edgecxr.evaluation.temperature import fit_temperature
 from edgecxr.train.recipes import recipe
 from edgecxr.train.run import Logits, write_logits
@@ -134,6 +136,7 @@ def test_a_page_json_and_plots_without_a_film(bundle: Path, data: Path, tmp_path
         (["-o", "e.pdf"], r"ends in \.json, \.html"),
         (["-o", "absent/e.json"], "no such folder"),
         (["--plots", "absent/plots"], "no such folder"),
+        (["-o", "e.html", "-o", "./e.html"], "a name of its own"),
         (["--split", "dev", "--where", "split=test"], "no labelled picture to evaluate on: split dev"),
         (["--where", "split=train"], "no labelled picture to evaluate on: split test"),
         (["--where", "age=9"], "has no column 'age'"),
@@ -167,6 +170,51 @@ def test_a_rejected_picture_is_named_and_in_no_figure(bundle: Path, data: Path, 
     report = json.loads((tmp_path / "e.json").read_text())
     assert report["rejected"] == [{"file": "covid/evil\x1b[2J.png", "reason": "not_an_image"}]
     assert (report["split"], report["accuracy"]["total"]) == ("all", 2)
+
+
+def test_a_full_disk_keeps_the_old_files_and_shows_the_figures(
+    bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("edgecxr.outputs._sync", full)
+    files = [tmp_path / "e.json", tmp_path / "e.html", tmp_path / "plots" / "roc.png"]
+    files[2].parent.mkdir()
+    for file in files:
+        file.write_text("mine")
+    result = call(bundle, data, "-o", files[0], "-o", files[1], "--plots", files[2].parent, "--overwrite")
+    assert isinstance(result.exception, StorageError)
+    assert [str(file) in str(result.exception) for file in files] == [True] * 3
+    assert "balanced accuracy" in result.stdout
+    assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == dict.fromkeys(files, "mine")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+@pytest.mark.parametrize("arguments", [["-o", "/proc/e.html"], ["--plots", "/proc/plots"], ["--plots", "/proc/self"]])
+def test_a_place_that_takes_no_file_is_noticed_before_the_work(
+    bundle: Path, data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr("edgecxr.bundle.load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(UsageError, match="the output can't be written"):
+        raise call(bundle, data, *arguments).exception or AssertionError
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes")
+def test_names_that_are_no_utf_8_are_written_as_on_the_terminal(bundle: Path, data: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"latin\xe9")
+    copy = tmp_path / name
+    (copy / "covid").mkdir(parents=True)
+    (copy / "covid" / f"{name}.png").write_bytes(b"no picture")
+    (copy / "covid" / "a.png").write_bytes((data / "covid" / "00.png").read_bytes())
+    result = call(bundle, copy, "-o", tmp_path / "e.json", "-o", tmp_path / "e.html")
+    assert result.exit_code == 1, result.exception
+    assert "rejected: covid/latin\\udce9.png: not_an_image" in result.stderr
+    page = (tmp_path / "e.html").read_text(encoding="utf-8")
+    assert "<code>covid/latin\\udce9.png</code>" in page
+    assert "on latin\\udce9</h1>" in page
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert (report["data"], report["rejected"][0]["file"]) == (name, f"covid/{name}.png")
 
 
 @pytest.mark.parametrize("module", ["sklearn", "matplotlib", "jinja2"])
