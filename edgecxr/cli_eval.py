@@ -146,10 +146,11 @@ def _of_bundle(
     from edgecxr import pipeline, terminal
     from edgecxr.bundle import load
     from edgecxr.dataset import read_dataset
-    from edgecxr.evaluation.score import default_split, score, select
+    from edgecxr.evaluation.score import check_ignored, default_split, score, select
 
     opened = load(None if str(path) == "-" else path)
     dataset = read_dataset(data)
+    check_ignored(ignored, dataset.labels, opened.labels)
     chosen = split or default_split(dataset)
     examples = select(dataset.where(conditions), opened.labels, chosen, ignored)
     session = pipeline.open_session(opened, **options)
@@ -173,14 +174,15 @@ def _of_run(
     """The logits that the run stored; temperature and operating points are fitted on those of dev, as an export's."""
     from edgecxr.dataset import read_dataset
     from edgecxr.evaluation.operating import fit_operating_points
-    from edgecxr.evaluation.score import narrowed, run_split, stored
+    from edgecxr.evaluation.score import check_ignored, narrowed, run_split, stored
     from edgecxr.evaluation.temperature import fit_temperature
     from edgecxr.postprocess import probabilities
 
     chosen = run_split(split)
     run = _read_run(path)
-    dev, part = run.logits("dev"), run.logits(chosen)
+    dev, part = _logits(run, "dev"), _logits(run, chosen)
     dataset = read_dataset(data or _folder_of(run))
+    check_ignored(ignored, dataset.labels, run.labels)
     scored = stored(dataset, run.labels, part.files, part.classes, part.logits)
     temperature = fit_temperature(dev.logits, dev.classes).temperature
     calibrated = probabilities(dev.logits, temperature)
@@ -204,34 +206,44 @@ def _of_folds(
     import numpy as np
 
     from edgecxr.dataset import read_dataset
-    from edgecxr.evaluation.score import narrowed, stored
+    from edgecxr.evaluation.score import check_ignored, narrowed, stored
     from edgecxr.evaluation.temperature import fit_temperature
 
     if split not in (None, "test"):
         raise UsageError(f"a cross-validation holds each picture's answer as a test picture only, got --split {split}")
-    try:
-        count = int(json.loads((path / FOLDS_FILE).read_text(encoding="utf-8"))["folds"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"not a cross-validation of edgecxr train ({type(error).__name__}): {path}") from None
-    runs = [_read_run(path / f"fold-{number}") for number in range(1, count + 1)]
+    runs = [_read_run(path / f"fold-{number}") for number in range(1, _fold_count(path) + 1)]
+    if len({run.labels for run in runs}) > 1:
+        raise UsageError(f"not one cross-validation, its folds have different labels: {path}")
     dataset = read_dataset(data or _folder_of(runs[0]))
-    parts = [run.logits("test") for run in runs]
+    check_ignored(ignored, dataset.labels, runs[0].labels)
+    parts = [_logits(run, "test") for run in runs]
     files = [file for part in parts for file in part.files]
     classes = np.concatenate([part.classes for part in parts])
     logits = np.concatenate([part.logits for part in parts])
     scored = narrowed(stored(dataset, runs[0].labels, files, classes, logits), dataset.where(conditions), ignored)
     temperature_of: dict[str, float] = {}
     for run, part in zip(runs, parts, strict=True):
-        dev = run.logits("dev")
+        dev = _logits(run, "dev")
         temperature_of |= dict.fromkeys(part.files, fit_temperature(dev.logits, dev.classes).temperature)
     return scored, {
         "data": dataset.folder.resolve().name,
         "labels": runs[0].labels,
-        "split": f"test of {count} folds",
+        "split": f"test of {len(runs)} folds",
         "temperature": np.array([temperature_of[example.file] for example in scored.examples]),
         "operating_points": (),
         "provenance": _provenance_of(path),
     }
+
+
+def _fold_count(path: Path) -> int:
+    """How many folds a cross-validation has; raises UsageError where its file doesn't say so."""
+    try:
+        count = json.loads((path / FOLDS_FILE).read_text(encoding="utf-8"))["folds"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"not a cross-validation of edgecxr train ({type(error).__name__}): {path}") from None
+    if type(count) is not int or count < 2:
+        raise UsageError(f"a cross-validation has 2 folds or more, {FOLDS_FILE} says {str(count)[:40]}: {path}")
+    return count
 
 
 def _read_run(path: Path) -> Any:
@@ -239,10 +251,20 @@ def _read_run(path: Path) -> Any:
     return runs.read_run(path)
 
 
+def _logits(run: Any, split: str) -> Any:
+    """What the run stored of a split; raises DataError where it can't be used."""
+    from edgecxr.evaluation.score import check_logits
+
+    part = run.logits(split)
+    check_logits(run.folder, split, len(run.labels), len(part.files), part.classes, part.logits)
+    return part
+
+
 def _folder_of(run: Any) -> Path:
     """Where the run's pictures were; raises UsageError where it doesn't say."""
-    folder = run.description["data"].get("folder")
-    if not folder:
+    data = run.description.get("data")
+    folder = data.get("folder") if isinstance(data, dict) else None
+    if not (folder and isinstance(folder, str)):
         raise UsageError(f"the run doesn't say where its pictures are; give DATA: {run.folder}")
     return Path(folder)
 

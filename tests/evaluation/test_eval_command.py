@@ -304,9 +304,77 @@ def test_a_cross_validation_takes_each_fold_s_own_temperature(data: Path, tmp_pa
     assert "of each fold" in (tmp_path / "e.html").read_text()
     with pytest.raises(UsageError, match="as a test picture only, got --split dev"):
         raise call(tmp_path, "--split", "dev").exception or AssertionError
-    (tmp_path / "folds.json").write_text("{")
-    with pytest.raises(UsageError, match="not a cross-validation"):
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", r"not a cross-validation of edgecxr train \(JSONDecodeError\)"),
+        ("[]", r"not a cross-validation of edgecxr train \(TypeError\)"),
+        ("{}", r"not a cross-validation of edgecxr train \(KeyError\)"),
+        ("[" * 100_000, r"not a cross-validation of edgecxr train \(RecursionError\)"),
+        ('{"folds": 0}', "has 2 folds or more, folds.json says 0"),
+        ('{"folds": -3}', "has 2 folds or more, folds.json says -3"),
+        ('{"folds": 1}', "has 2 folds or more, folds.json says 1"),
+        ('{"folds": 1e999}', "has 2 folds or more, folds.json says inf"),
+        ('{"folds": true}', "has 2 folds or more, folds.json says True"),
+        ('{"folds": "2"}', "has 2 folds or more, folds.json says 2"),
+        ('{"folds": [2]}', r"has 2 folds or more, folds.json says \[2\]"),
+        ('{"folds": 1000000000}', "no such run: .*fold-2"),
+    ],
+)
+def test_a_garbled_cross_validation_is_one_sentence(data: Path, tmp_path: Path, text: str, words: str) -> None:
+    written_run(tmp_path / "fold-1", data, range(8), range(4), 1.0)
+    (tmp_path / "folds.json").write_text(text)
+    with pytest.raises(UsageError, match=words):
         raise call(tmp_path).exception or AssertionError
+
+
+@pytest.mark.parametrize(
+    ("split", "classes", "logits"),
+    [
+        ("test", np.zeros(2, int), np.zeros((2, 2))),  # a label short
+        ("test", np.zeros(3, int), np.zeros((2, 3))),
+        ("test", np.array([0, 3]), np.zeros((2, 3))),
+        ("dev", np.array([0, -1]), np.zeros((2, 3))),
+        ("dev", np.zeros(2, int), np.array([[0, 0, 0], [0, np.nan, 0]])),
+        ("dev", np.zeros((0,), int), np.zeros((0, 3))),
+    ],
+)
+def test_logits_that_do_not_fit_their_run_are_one_sentence(
+    data: Path, tmp_path: Path, split: str, classes: np.ndarray, logits: np.ndarray
+) -> None:
+    run = written_run(tmp_path / "run", data, range(4, 8), range(8, 12), 1.0)
+    files = ("covid/00.png", "covid/01.png")
+    whole = Logits(files, np.zeros(2, int), np.zeros((2, 3)))
+    write_logits(run, {"dev": whole, "test": whole} | {split: Logits(files[: len(logits)], classes, logits)})
+    with pytest.raises(DataError, match=f"3 finite logits and a class for each of its . {split} pictures"):
+        raise call(run, data).exception or AssertionError
+
+
+@pytest.mark.parametrize("described", [{}, {"data": []}, {"data": {"folder": 5}}])
+def test_a_run_that_does_not_say_where_its_pictures_are(data: Path, tmp_path: Path, described: dict[str, Any]) -> None:
+    run = written_run(tmp_path / "run", data, range(4, 8), range(8, 12), 1.0)
+    description = json.loads((run / "run.json").read_text())
+    del description["data"]
+    (run / "run.json").write_text(json.dumps(description | described))
+    with pytest.raises(UsageError, match="give DATA"):
+        raise call(run).exception or AssertionError
+    assert report_of(run, data)["pictures"] == 12
+
+
+def test_a_label_to_ignore_that_is_nobodys_is_refused(bundle: Path, run_folder: Path, data: Path) -> None:
+    for what in (bundle, run_folder):
+        with pytest.raises(UsageError, match=r"one of covid, normal, viral_pneumonia, got 'covd'"):
+            raise call(what, data, "--ignore-label", "normal", "--ignore-label", "covd").exception or AssertionError
+
+
+def test_a_label_of_the_model_or_of_the_data_alone_can_be_ignored(bundle: Path, data: Path, tmp_path: Path) -> None:
+    for label, name in (("covid", "00.png"), ("opacity", "01.png")):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.png").write_bytes((data / "covid" / name).read_bytes())
+    report = report_of(bundle, tmp_path, "--ignore-label", "opacity", "--ignore-label", "normal")
+    assert (report["pictures"], report["ignored_labels"]) == (1, ["opacity", "normal"])
 
 
 def test_info_shows_the_operating_points_of_a_bundle(bundle: Path) -> None:
