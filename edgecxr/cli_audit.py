@@ -1,6 +1,5 @@
 """`edgecxr audit` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 from rich.console import Console
 
 from edgecxr import cli_lab, outputs
+from edgecxr.cli_common import print_json
 from edgecxr.errors import GateError, UsageError
 
 SUFFIXES = (".json", ".html")
@@ -27,18 +27,19 @@ def audit(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")] = False,
     workers: Annotated[int | None, typer.Option("-j", "--workers", min=1, help="Threads (default: all CPUs).")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the folds and the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the folds and the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Look for leaks, duplicates and shortcuts in labelled pictures, and say what to do (extra: eval).
 
-    Exit codes: 0 no split leaks, 2 usage or data that can't be used, 4 the extra isn't there, 5 a split leaks.
+    Exit codes: 0 no split leaks, 2 usage or data that can't be used, 4 the extra isn't there, 5 a split leaks,
+    70 a report can't be written on a full disk.
     """
     from edgecxr import machine, terminal
     from edgecxr.dataset import read_dataset
 
-    for path in output or []:
-        outputs.check_output(path, SUFFIXES, overwrite=overwrite)
+    targets = output or []
+    outputs.check_reports(targets, SUFFIXES, overwrite=overwrite)
     conditions = cli_lab.conditions(where)
     dataset = read_dataset(data)
     dataset = dataset.where(conditions) if conditions else dataset
@@ -64,24 +65,16 @@ def audit(
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
     report["where"] = conditions
-    for path in output or []:
-        if path.suffix.lower() == ".json":
-            outputs.write_report(path, report)
+    text_of = {".json": outputs.json_text, ".html": pages.page}
+    try:
+        if as_json:
+            print_json(report)
         else:
-            _write(path, pages.page(report))
-    if as_json:
-        print(json.dumps(report, indent=2))
-    else:
-        Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(tables.findings_view(report))
-        if not output:
-            err.print("the files are in the report: -o FILE.html or -o FILE.json writes it")
+            Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(tables.findings_view(report))
+            if not targets:
+                err.print("the files are in the report: -o FILE.html or -o FILE.json writes it")
+    finally:  # even where nobody reads the terminal any more
+        outputs.write_reports((path, text_of[path.suffix.lower()](report)) for path in targets)
     if report["leaks"]:
         leaks = [f"{f['title'].lower()}: {f['figure']}" for f in report["findings"] if f["severity"] == "leak"]
         raise GateError(f"no split may share a film or a patient with another, found {'; '.join(leaks)}")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"the page can't be written ({error.strerror}): {path}") from None

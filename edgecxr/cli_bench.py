@@ -17,7 +17,7 @@ from edgecxr.cli_common import (
     consoles,
     print_json,
 )
-from edgecxr.errors import StorageError, UsageError
+from edgecxr.errors import UsageError
 from edgecxr.signals import StopOnSignal
 
 if TYPE_CHECKING:
@@ -110,11 +110,7 @@ def bench(
 
 
 def _check(targets: list[Path], *, overwrite: bool, **asked: Any) -> None:
-    for path in targets:
-        outputs.check_output(path, SUFFIXES, overwrite=overwrite)
-        outputs.check_writable(path)
-    if len({path.resolve() for path in targets}) < len(targets):
-        raise UsageError("each output needs a name of its own")
+    outputs.check_reports(targets, SUFFIXES, overwrite=overwrite)
     if asked["mlperf"] is not None and asked["sustained"] is not None:
         raise UsageError("--mlperf and --sustained are two measurements; give one of them")
     if asked["mlperf"] is None and asked["sustained"] is None:
@@ -179,22 +175,12 @@ def _sustained(
 
 
 def _write(targets: Sequence[Path], report: dict[str, Any], page: Any) -> None:
-    """Write every target that can be; raises one error with those that can't, a StorageError if a disk is full."""
     from edgecxr.bench import timm
 
-    failed: list[StorageError | UsageError] = []
-    for path in targets:
-        suffix = path.suffix.lower()
-        try:
-            if suffix == ".json":
-                outputs.write_report(path, report)
-            else:
-                outputs.write_text(path, timm.table(report) if suffix == ".csv" else page.page(report))
-        except (StorageError, UsageError) as error:
-            failed.append(error)
-    if failed:
-        kind = StorageError if any(isinstance(error, StorageError) for error in failed) else UsageError
-        raise kind("; ".join(map(str, failed)))
+    text_of: dict[str, Callable[[dict[str, Any]], str]] = {".json": outputs.json_text, ".csv": timm.table}
+    if page is not None:
+        text_of[".html"] = page.page
+    outputs.write_reports((path, text_of[path.suffix.lower()](report)) for path in targets)
 
 
 def _show(report: dict[str, Any], *, as_json: bool) -> None:

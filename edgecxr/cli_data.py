@@ -116,7 +116,7 @@ def show(
     from edgecxr.data import sheet as sheets
     from edgecxr.dataset import read_dataset
 
-    outputs.check_output(output, (".png",), overwrite=overwrite)
+    outputs.check_reports([output], (".png",), overwrite=overwrite)
     sheets.matplotlib_figure()
     conditions = cli_lab.conditions(where)
     dataset = read_dataset(data)
@@ -125,7 +125,7 @@ def show(
     about = [data.resolve().name, *(f"{column}={value}" for column, value in conditions.items()), f"seed {seed}"]
     if contract is not None:
         about.append(f"network input {contract.width} x {contract.height}")
-    sheets.write_png(output, sheets.render(sheet, " · ".join(about)))
+    outputs.write_reports([(output, sheets.render(sheet, " · ".join(about)))])
     _say(f"{sum(map(len, sheet.rows.values()))} of {sum(sheet.counts.values())} pictures on {output}")
     for file, reason in sheet.unreadable[:10]:
         _say(f"passed over: {file}: {reason}", err=True)

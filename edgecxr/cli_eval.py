@@ -1,7 +1,7 @@
 """`edgecxr eval` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +10,15 @@ import typer
 from rich.console import Console
 
 from edgecxr import cli_lab, outputs
-from edgecxr.cli_common import DeviceOption, EngineOption, JsonOption, PrecisionOption, ThreadsOption, consoles
+from edgecxr.cli_common import (
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    PrecisionOption,
+    ThreadsOption,
+    consoles,
+    print_json,
+)
 from edgecxr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,17 +66,18 @@ def evaluate(
     A bundle scores the pictures on this device; of a RUN, or of a cross-validation's folder of them, the logits that
     training stored are taken.
 
-    Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable.
+    Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable,
+    70 a report can't be written on a full disk.
     """
     from edgecxr import terminal
 
-    for path in output or []:
-        outputs.check_output(path, SUFFIXES, overwrite=overwrite)
+    targets = output or []
+    outputs.check_reports(targets, SUFFIXES, overwrite=overwrite)
     if plots is not None:
         _check_plots(plots, overwrite)
     reports = cli_lab.load_lab("edgecxr.evaluation.report", "eval")
     # A page or plots that can't be made shouldn't be noticed after the scoring.
-    drawing = cli_lab.load_lab("edgecxr.evaluation.page", "eval") if output or plots else None
+    drawing = cli_lab.load_lab("edgecxr.evaluation.page", "eval") if targets or plots else None
     conditions = cli_lab.conditions(where)
     ignored = ignore_label or []
     out, err = consoles()
@@ -110,22 +119,17 @@ def evaluate(
         "rejected": scored.rejected_json(),
         **found["provenance"],
     }
-    for path in output or []:
-        if path.suffix.lower() == ".json":
-            outputs.write_report(path, report)
-        elif drawing is not None:
-            _write(path, drawing.page(report).encode("utf-8"))
-    if plots is not None and drawing is not None:
-        for name, content in drawing.plots(report).items():
-            _write(plots / name, content)
-    if as_json:
-        print(json.dumps(report, indent=2))
-    else:
-        for table in terminal.evaluation_tables(report):
-            out.print(table)
-            out.print()
-        for file, reason in scored.rejected:
-            err.print(terminal.printable(f"rejected: {file}: {reason}"))
+    try:
+        if as_json:
+            print_json(report)
+        else:
+            for table in terminal.evaluation_tables(report):
+                out.print(table)
+                out.print()
+            for file, reason in scored.rejected:
+                err.print(terminal.printable(f"rejected: {file}: {reason}"))
+    finally:  # even where nobody reads the terminal any more
+        _write(targets, plots, report, drawing)
     raise typer.Exit(1 if scored.rejected else 0)
 
 
@@ -142,10 +146,11 @@ def _of_bundle(
     from edgecxr import pipeline, terminal
     from edgecxr.bundle import load
     from edgecxr.dataset import read_dataset
-    from edgecxr.evaluation.score import default_split, score, select
+    from edgecxr.evaluation.score import check_ignored, default_split, score, select
 
     opened = load(None if str(path) == "-" else path)
     dataset = read_dataset(data)
+    check_ignored(ignored, dataset.labels, opened.labels)
     chosen = split or default_split(dataset)
     examples = select(dataset.where(conditions), opened.labels, chosen, ignored)
     session = pipeline.open_session(opened, **options)
@@ -169,14 +174,15 @@ def _of_run(
     """The logits that the run stored; temperature and operating points are fitted on those of dev, as an export's."""
     from edgecxr.dataset import read_dataset
     from edgecxr.evaluation.operating import fit_operating_points
-    from edgecxr.evaluation.score import narrowed, run_split, stored
+    from edgecxr.evaluation.score import check_ignored, narrowed, run_split, stored
     from edgecxr.evaluation.temperature import fit_temperature
     from edgecxr.postprocess import probabilities
 
     chosen = run_split(split)
     run = _read_run(path)
-    dev, part = run.logits("dev"), run.logits(chosen)
+    dev, part = _logits(run, "dev"), _logits(run, chosen)
     dataset = read_dataset(data or _folder_of(run))
+    check_ignored(ignored, dataset.labels, run.labels)
     scored = stored(dataset, run.labels, part.files, part.classes, part.logits)
     temperature = fit_temperature(dev.logits, dev.classes).temperature
     calibrated = probabilities(dev.logits, temperature)
@@ -200,34 +206,44 @@ def _of_folds(
     import numpy as np
 
     from edgecxr.dataset import read_dataset
-    from edgecxr.evaluation.score import narrowed, stored
+    from edgecxr.evaluation.score import check_ignored, narrowed, stored
     from edgecxr.evaluation.temperature import fit_temperature
 
     if split not in (None, "test"):
         raise UsageError(f"a cross-validation holds each picture's answer as a test picture only, got --split {split}")
-    try:
-        count = int(json.loads((path / FOLDS_FILE).read_text(encoding="utf-8"))["folds"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"not a cross-validation of edgecxr train ({type(error).__name__}): {path}") from None
-    runs = [_read_run(path / f"fold-{number}") for number in range(1, count + 1)]
+    runs = [_read_run(path / f"fold-{number}") for number in range(1, _fold_count(path) + 1)]
+    if len({run.labels for run in runs}) > 1:
+        raise UsageError(f"not one cross-validation, its folds have different labels: {path}")
     dataset = read_dataset(data or _folder_of(runs[0]))
-    parts = [run.logits("test") for run in runs]
+    check_ignored(ignored, dataset.labels, runs[0].labels)
+    parts = [_logits(run, "test") for run in runs]
     files = [file for part in parts for file in part.files]
     classes = np.concatenate([part.classes for part in parts])
     logits = np.concatenate([part.logits for part in parts])
     scored = narrowed(stored(dataset, runs[0].labels, files, classes, logits), dataset.where(conditions), ignored)
     temperature_of: dict[str, float] = {}
     for run, part in zip(runs, parts, strict=True):
-        dev = run.logits("dev")
+        dev = _logits(run, "dev")
         temperature_of |= dict.fromkeys(part.files, fit_temperature(dev.logits, dev.classes).temperature)
     return scored, {
         "data": dataset.folder.resolve().name,
         "labels": runs[0].labels,
-        "split": f"test of {count} folds",
+        "split": f"test of {len(runs)} folds",
         "temperature": np.array([temperature_of[example.file] for example in scored.examples]),
         "operating_points": (),
         "provenance": _provenance_of(path),
     }
+
+
+def _fold_count(path: Path) -> int:
+    """How many folds a cross-validation has; raises UsageError where its file doesn't say so."""
+    try:
+        count = json.loads((path / FOLDS_FILE).read_text(encoding="utf-8"))["folds"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"not a cross-validation of edgecxr train ({type(error).__name__}): {path}") from None
+    if type(count) is not int or count < 2:
+        raise UsageError(f"a cross-validation has 2 folds or more, {FOLDS_FILE} says {str(count)[:40]}: {path}")
+    return count
 
 
 def _read_run(path: Path) -> Any:
@@ -235,10 +251,20 @@ def _read_run(path: Path) -> Any:
     return runs.read_run(path)
 
 
+def _logits(run: Any, split: str) -> Any:
+    """What the run stored of a split; raises DataError where it can't be used."""
+    from edgecxr.evaluation.score import check_logits
+
+    part = run.logits(split)
+    check_logits(run.folder, split, len(run.labels), len(part.files), part.classes, part.logits)
+    return part
+
+
 def _folder_of(run: Any) -> Path:
     """Where the run's pictures were; raises UsageError where it doesn't say."""
-    folder = run.description["data"].get("folder")
-    if not folder:
+    data = run.description.get("data")
+    folder = data.get("folder") if isinstance(data, dict) else None
+    if not (folder and isinstance(folder, str)):
         raise UsageError(f"the run doesn't say where its pictures are; give DATA: {run.folder}")
     return Path(folder)
 
@@ -262,16 +288,22 @@ def _refuse_for_a_run(asked: Mapping[str, object]) -> None:
 
 
 def _check_plots(folder: Path, overwrite: bool) -> None:
-    if not folder.parent.is_dir() or (folder.exists() and not folder.is_dir()):
+    """Raise UsageError or StorageError where the plots can't be written, in a folder that is there or is to be made."""
+    target = outputs.resolve(folder)
+    if not target.parent.is_dir() or (target.exists() and not target.is_dir()):
         raise UsageError(f"the plots can't be written there, no such folder or not a folder: {folder}")
-    for name in PLOTS:
-        if (folder / name).exists() and not overwrite:
-            raise UsageError(f"the output exists; give --overwrite to replace it: {folder / name}")
+    if target.exists():
+        outputs.check_reports([folder / name for name in PLOTS], (".png",), overwrite=overwrite)
+    else:
+        outputs.check_writable(folder)
 
 
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise UsageError(f"the output can't be written ({error.strerror}): {path}") from None
+def _write(targets: Sequence[Path], plots: Path | None, report: dict[str, Any], drawing: Any) -> None:
+    def contents() -> Iterator[tuple[Path, str | bytes]]:
+        for path in targets:
+            yield path, outputs.json_text(report) if path.suffix.lower() == ".json" else drawing.page(report)
+        if plots is not None:
+            for name, content in drawing.plots(report).items():
+                yield plots / name, content
+
+    outputs.write_reports(contents())

@@ -221,9 +221,14 @@ def _groups_by_label(examples: Sequence[Example], seed: int) -> dict[str, list[s
     """The groups of each label, in an order that depends on (seed, group) alone."""
     label_of = {example.group: example.label for example in examples}  # a group of two labels counts under its last
     by_label: dict[str, list[str]] = defaultdict(list)
-    for group in sorted(label_of, key=lambda g: hashlib.sha256(f"{seed}:{g}".encode()).digest()):
+    for group in sorted(label_of, key=lambda g: _digest(f"{seed}:{g}")):
         by_label[label_of[group]].append(group)
     return by_label
+
+
+def _digest(text: str) -> bytes:
+    # A file's name that isn't UTF-8 is held as lone surrogates; any other text gives its own bytes.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _assigned(examples: Sequence[Example], seed: int, shares: Mapping[str, float]) -> list[Example]:

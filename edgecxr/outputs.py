@@ -6,22 +6,26 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, TextIO
 
-from edgecxr.errors import EdgecxrError, StorageError, UsageError
+from edgecxr.errors import StorageError, UsageError
 from edgecxr.journal import sync_folder
 
-REPORT_SUFFIXES = (".json",)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def resolve(path: Path) -> Path:
-    """The file that `path` stands for, through links; raises UsageError where they lead in a circle."""
+    """The file that `path` stands for, through links; raises UsageError where they lead in a circle, or the name is
+    too long."""
     target = Path(os.path.realpath(path))
-    if target.is_symlink():
+    try:
+        circle = target.is_symlink()
+    except OSError as error:
+        raise _not_written("output", path, error) from None
+    if circle:
         raise UsageError(f"the output can't be written there, its links lead in a circle: {path}")
     return target
 
@@ -43,11 +47,22 @@ def check_writable(path: Path) -> None:
 
     By making one without a name: permission bits don't tell of a read-only disk, or of /proc.
     """
+    target = resolve(path)
     try:
-        with tempfile.TemporaryFile(dir=resolve(path).parent):
-            pass
+        with tempfile.TemporaryFile(dir=target.parent), suppress(FileNotFoundError):
+            _scratch(target).lstat()  # a name that is too long with its ending
     except OSError as error:
         raise _not_written("output", path, error) from None
+
+
+def check_reports(paths: Sequence[Path], suffixes: Iterable[str], *, overwrite: bool) -> None:
+    """Raise what `check_output` and `check_writable` do for any of `paths`, or UsageError where two are one file."""
+    listed = tuple(suffixes)
+    for path in paths:
+        check_output(path, listed, overwrite=overwrite)
+        check_writable(path)
+    if len({resolve(path) for path in paths}) < len(paths):
+        raise UsageError(f"each output needs a name of its own, got: {', '.join(map(str, paths))}")
 
 
 @contextmanager
@@ -56,11 +71,18 @@ def replacing(path: Path, scratch: Path, newline: str | None = "\n") -> Iterator
 
     Raises OSError where that fails, and whatever is raised within; `path` is then as it was.
     """
+    with (
+        _taking_the_place(path, scratch),
+        scratch.open("w", newline=newline, encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        yield file
+        _sync(file)
+
+
+@contextmanager
+def _taking_the_place(path: Path, scratch: Path) -> Iterator[None]:
     try:
-        with scratch.open("w", newline=newline, encoding="utf-8", errors="surrogateescape") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
@@ -68,24 +90,43 @@ def replacing(path: Path, scratch: Path, newline: str | None = "\n") -> Iterator
     sync_folder(path.parent)
 
 
-def write_report(path: Path, report: object) -> None:
-    """Write a report as JSON; raises UsageError where the place can't be written, StorageError where it is full.
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
-    What was there stays then.
+
+def json_text(report: object) -> str:
+    """A report as a JSON file's content, in ASCII: a name that isn't UTF-8 stands there as escaped surrogates."""
+    return json.dumps(report, indent=2) + "\n"
+
+
+def write_reports(contents: Iterable[tuple[Path, str | bytes]]) -> None:
+    """Write every file that can be, each whole or not at all; what was there stays where it can't.
+
+    A folder that is missing is made, but not those above it. Text is written with its own line ends; what UTF-8 doesn't
+    have, as in a name that isn't, stands there as on a terminal: \\udce9. Raises one error with the files that couldn't
+    be written: StorageError if a disk is full, else UsageError.
     """
-    write_text(path, json.dumps(report, indent=2) + "\n")
+    failed: list[StorageError | UsageError] = []
+    for path, content in contents:
+        target = resolve(path)
+        scratch = _scratch(target)
+        try:
+            target.parent.mkdir(exist_ok=True)
+            with _taking_the_place(target, scratch), scratch.open("wb") as file:
+                file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+                _sync(file)
+        except OSError as error:
+            failed.append(_not_written("report", path, error))
+    if failed:
+        kind = StorageError if any(isinstance(error, StorageError) for error in failed) else UsageError
+        raise kind("; ".join(map(str, failed)))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a report as it is, its line ends too; raises what `write_report` does."""
-    target = resolve(path)
-    try:
-        with replacing(target, target.with_name(f"{target.name}.tmp"), newline="") as file:
-            file.write(text)
-    except OSError as error:
-        raise _not_written("report", path, error) from None
+def _scratch(target: Path) -> Path:
+    return target.with_name(f"{target.name}.tmp")
 
 
-def _not_written(what: str, path: Path, error: OSError) -> EdgecxrError:
+def _not_written(what: str, path: Path, error: OSError) -> StorageError | UsageError:
     kind = StorageError if error.errno in _FULL else UsageError
     return kind(f"the {what} can't be written ({error.strerror}): {path}")

@@ -171,7 +171,7 @@ def evaluation_tables(report: Mapping[str, Any]) -> list[Table]:
     for row in report["within_ages"]:
         title = f"{' / '.join(row['labels'])}, {row['age']}"
         if row["absent"]:
-            figures.add_row(printable(title), "–", "", f"no {row['age']} {', '.join(row['absent'])}")
+            figures.add_row(printable(title), "–", "", printable(f"no {row['age']} {', '.join(row['absent'])}"))
             continue
         _figure_row(figures, f"{title}: accuracy", row["accuracy"])
         _figure_row(figures, f"{title}: AUROC", row["auroc"], share=False)
@@ -206,7 +206,9 @@ def _class_table(report: Mapping[str, Any]) -> Table:
     for column in columns:
         table.add_column(column.upper() if column in ("ppv", "f1", "auroc") else column, justify="right")
     for label in report["labels"]:
-        table.add_row(label, *(_with_interval(report[c][label], share=c not in ("f1", "auroc")) for c in columns))
+        table.add_row(
+            printable(label), *(_with_interval(report[c][label], share=c not in ("f1", "auroc")) for c in columns)
+        )
     return table
 
 
@@ -218,7 +220,7 @@ def _operating_table(report: Mapping[str, Any]) -> Table:
     for point in report["operating_points"]:
         name = f"{point['label']}, {point['target_sensitivity']:.0%} of {point['fitted']['split']}"
         shares = (_with_interval(point[key]) for key in ("sensitivity", "specificity", "ppv"))
-        table.add_row(name, f"{point['threshold']:.3f}", *shares)
+        table.add_row(printable(name), f"{point['threshold']:.3f}", *shares)
     return table
 
 
@@ -226,9 +228,9 @@ def _confusion_table(labels: Sequence[str], confusion: Sequence[Sequence[int]]) 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("true \\ answer")
     for label in labels:
-        table.add_column(label, justify="right")
+        table.add_column(printable(label), justify="right")
     for label, counts in zip(labels, confusion, strict=True):
-        table.add_row(label, *map(str, counts))
+        table.add_row(printable(label), *map(str, counts))
     return table
 
 

@@ -1,5 +1,7 @@
 """Labelled data: manifests, folders per class, and splits that never divide a group."""
 
+import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -122,6 +124,16 @@ def test_splits_are_made_by_group_stratified_and_repeatable(tmp_path: Path) -> N
         assert (counts[label, "train"], counts[label, "dev"], counts[label, "test"]) == (72, 18, 30)  # 60, 15, 25 %
     assert with_splits(read_dataset(tmp_path), seed=1) == data
     assert with_splits(read_dataset(tmp_path), seed=2) != data
+
+
+def test_a_group_is_placed_by_the_hash_of_its_name_in_bytes_utf_8_or_not() -> None:
+    """The first in order is dev, the second test, the third train, so that a later version mustn't move them."""
+    names = ["é1", "é2", os.fsdecode(b"latin\xe9.png")]
+    bytes_of = {names[0]: b"7:\xc3\xa91", names[1]: b"7:\xc3\xa92", names[2]: b"7:latin\xed\xb3\xa9.png"}  # U+DCE9
+    split = with_splits(dataset([("a", name, "", None) for name in names]), seed=7)
+    split_of = {example.group: example.split for example in split.examples}
+    ordered = sorted(names, key=lambda name: hashlib.sha256(bytes_of[name]).digest())
+    assert [split_of[name] for name in ordered] == ["dev", "test", "train"]
 
 
 def test_a_divided_group_is_refused(tmp_path: Path) -> None:

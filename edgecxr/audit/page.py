@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import edgecxr
-from edgecxr.pages import data_uri, new_figure, png, render
+from edgecxr.pages import data_uri, new_figure, plot_text, png, render
 
 MAX_FILES = 200  # of a finding; the JSON report lists all
+MAX_TITLE = 80  # characters of a finding's title beside the bars
 WORDS = {"leak": "leak", "warning": "warning", "note": "note", "ok": "nothing found"}
 _BARS = {"warning": "#d08a1d", "note": "#9fb4c7", "ok": "#9fb4c7"}
 _CLASSES = {"leak": "bad", "warning": "warn", "note": "soft", "ok": "good"}
@@ -45,7 +46,7 @@ def accuracy_plot(shortcuts: Sequence[dict[str, Any]]):  # type: ignore[no-untyp
         axes.plot([low, high], [place, place], color="#1a1d21", linewidth=1.4)
         axes.plot([found["chance"]] * 2, [place - 0.42, place + 0.42], color="#b3261e", linewidth=2)
         axes.text(1.015, place, f"{value:.0%}", va="center", fontsize=9)
-    names = [finding["title"].replace("$", r"\$") for finding in shortcuts]  # a dollar would begin a formula
+    names = [plot_text(finding["title"], MAX_TITLE) for finding in shortcuts]
     axes.set_yticks(range(len(shortcuts)), names, fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)

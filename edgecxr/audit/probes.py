@@ -106,7 +106,7 @@ def provenances(films: Films) -> list[str]:
 def probe(
     films: Films, units: Integers, seed: int, progress: Callable[[int, int], None]
 ) -> tuple[list[Probe], list[Finding]]:
-    """Every probe that the data allows, and a note for each target that it doesn't; progress is (done, total)."""
+    """Every probe that the data allows, and a note for what it doesn't; progress is (done, total)."""
     plans = list(_plans(films))
     inputs: dict[str, Floats] = {}
     probes: list[Probe] = []
@@ -122,7 +122,10 @@ def probe(
             if question is not None:
                 if source not in inputs:
                     inputs[source] = _inputs(films, source, seed)
-                probes.append(Probe(target, source, within, question, answer(question, inputs[source], seed)))
+                if inputs[source].shape[1]:
+                    probes.append(Probe(target, source, within, question, answer(question, inputs[source], seed)))
+                else:
+                    notes.append(_not_told(target, source, films))
             done += 1
             progress(done, total)
     return probes, notes
@@ -176,6 +179,17 @@ def _not_asked(target: str, within: str | None, values: Sequence[str]) -> Findin
         "not applicable",
         f"Nothing can be said: it takes two classes of {MIN_GROUPS} groups or more.",
         {"pictures": dict(Counter(values))},
+    )
+
+
+def _not_told(target: str, column: str, films: Films) -> Finding:
+    return Finding(
+        f"{target}:not-told:{column}",
+        "note",
+        f"Whether the {target} can be told from {column}",
+        "not applicable",
+        f"Nothing can be said: no {column} has {MIN_GROUPS} pictures or more.",
+        {"pictures": dict(Counter(_values(films, column)))},
     )
 
 

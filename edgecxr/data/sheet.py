@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgecxr import images
 from edgecxr.dataset import Dataset
-from edgecxr.errors import DataError, PictureRejected, UnavailableError, UsageError
+from edgecxr.errors import DataError, PictureRejected, UnavailableError
 from edgecxr.preprocess import Contract, preprocess, to_uint8
 
 MAX_CLASSES = 30  # beyond that the sheet is too tall to look at
@@ -151,15 +151,3 @@ def _cut(text: str, length: int) -> str:
         return safe
     tail = (length - 1) // 2  # numbers, by which pictures differ, stand at the end of names
     return f"{safe[: length - 1 - tail]}…{safe[len(safe) - tail :]}"
-
-
-def write_png(path: Path, content: bytes) -> None:
-    """Write the sheet whole or not at all; raises UsageError where the place can't be written."""
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(f"the contact sheet can't be written ({error.strerror}): {path}") from None
-    finally:
-        partial.unlink(missing_ok=True)

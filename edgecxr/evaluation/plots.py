@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from edgecxr.evaluation.intervals import wilson_interval
-from edgecxr.pages import new_figure, png
+from edgecxr.pages import new_figure, plot_text, png
 
 Report = Mapping[str, Any]
 
@@ -19,6 +19,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLES = ("-", "--", "-.", ":")
 GREY = "#6b7580"
 SIZE = (5.4, 5.0)  # inches
+MAX_CELLS = 40  # classes that the confusion matrix has room for; of more, only the shades are shown
+MAX_INSIDE = 8  # classes whose names stand among the curves; those of more stand beside them
+MAX_NAMED = 60  # classes that the curves' legend names; of more, the report has the figures
 
 
 def plots(report: Report) -> dict[str, bytes]:
@@ -32,11 +35,11 @@ def confusion(report: Report) -> Figure:
     labels, counts = report["labels"], np.array(report["confusion"])
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    side = max(0.0, 1.05 * (len(labels) - 4))  # more classes need more room
+    side = 1.05 * (min(max(len(labels), 4), MAX_CELLS) - 4)  # more classes need more room
     figure = _figure(SIZE[0] + side, SIZE[1] + side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(counts.shape):
+    for row, column in np.ndindex(counts.shape) if len(labels) <= MAX_CELLS else ():
         text = f"{counts[row, column]}" + (f"\n{shares[row, column]:.1%}" if totals[row, 0] else "")
         shade = "white" if shares[row, column] > 0.55 else "#1a1d21"
         axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=11)
@@ -55,11 +58,13 @@ def confusion(report: Report) -> Figure:
 
 def roc(report: Report) -> Figure:
     """Each class against the rest."""
-    figure = _figure(*SIZE)
+    curves = [(place, label) for place, label in enumerate(report["labels"]) if report["roc"][label] is not None]
+    beside = len(curves) > MAX_INSIDE
+    height = max(SIZE[1], 1 + 0.2 * min(len(curves), MAX_NAMED))
+    figure = _figure(height + 4.5, height) if beside else _figure(*SIZE)
     axes = figure.add_subplot()
     _percent_square(axes)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-    curves = [(place, label) for place, label in enumerate(report["labels"]) if report["roc"][label] is not None]
     # Where a model is good, its curves differ only in the corner.
     areas = [report["auroc"][label]["value"] for _, label in curves]
     corner = _corner(axes) if areas and min(areas) > 0.95 else None
@@ -74,12 +79,22 @@ def roc(report: Report) -> Figure:
                     color=COLOURS[place % len(COLOURS)],
                     linestyle=STYLES[place % len(STYLES)],
                     linewidth=2,
-                    label=f"{label.replace('_', ' ')}: AUROC {area['value']:.3f}{span}",
+                    label=f"{plot_text(label.replace('_', ' '))}: AUROC {area['value']:.3f}{span}",
                 )
     axes.set_xlabel("1 − specificity")
     axes.set_ylabel("sensitivity")
     axes.set_title("ROC, each class against the rest (95 % interval)", fontsize=11)
-    if curves:
+    if beside:
+        handles, names = axes.get_legend_handles_labels()
+        axes.legend(
+            handles[:MAX_NAMED],
+            names[:MAX_NAMED],
+            loc="upper left",
+            bbox_to_anchor=(1.02, 1),
+            fontsize=8,
+            frameon=False,
+        )
+    elif curves:
         axes.legend(loc="lower right", fontsize=9, frameon=False)
     return figure
 
@@ -165,4 +180,4 @@ def _percent_square(axes: Any) -> None:
 
 
 def _name(label: str) -> str:
-    return label.replace("_", "\n")
+    return "\n".join(plot_text(part, 16) for part in label.split("_")[:4])

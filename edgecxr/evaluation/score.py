@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,14 @@ def run_split(asked: str | None) -> str:
     if asked is not None and asked not in RUN_SPLITS:
         raise UsageError(f"a run holds the logits of {' and '.join(RUN_SPLITS)} only, got --split {asked}")
     return asked or "test"
+
+
+def check_ignored(ignored: Sequence[str], *known: Sequence[str]) -> None:
+    """Raise UsageError for an ignored label that is in none of `known`, the labels of the data and of the model."""
+    labels = sorted({label for some in known for label in some})
+    for label in ignored:
+        if label not in labels:
+            raise UsageError(f"--ignore-label expects one of {', '.join(labels)}, got {label!r}")
 
 
 def select(dataset: Dataset, labels: Sequence[str], split: str, ignored: Sequence[str]) -> tuple[Example, ...]:
@@ -84,6 +93,26 @@ def collect(labels: Sequence[str], examples: Sequence[Example], predictions: Seq
         kept.append(example)
         rows.append([prediction.logits[label] for label in labels])
     return Scored(tuple(kept), np.array(rows, dtype=np.float64).reshape(len(kept), len(labels)), tuple(rejected))
+
+
+def check_logits(
+    folder: Path, split: str, labels: int, files: int, classes: npt.NDArray[Any], logits: npt.NDArray[Any]
+) -> None:
+    """Raise DataError where a RUN's arrays aren't one finite logit a label and one class a file, or there are none."""
+    fits = (
+        files > 0
+        and classes.shape == (files,)
+        and logits.shape == (files, labels)
+        and np.issubdtype(classes.dtype, np.integer)
+        and np.issubdtype(logits.dtype, np.floating)
+        and bool(((classes >= 0) & (classes < labels)).all())
+        and bool(np.isfinite(logits).all())
+    )
+    if not fits:
+        raise DataError(
+            f"the run must hold {labels} finite logits and a class for each of its {files} {split} pictures, it holds "
+            f"logits {logits.shape} and classes {classes.shape}: {folder}"
+        )
 
 
 def stored(

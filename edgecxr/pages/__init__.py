@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jinja2
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from edgecxr.terminal import printable
+
+MAX_NAME = 40  # characters of a name on a plot; a longer one leaves no room for the plot
 
 
 def render(template: str, **context: Any) -> str:
@@ -52,10 +57,23 @@ def new_figure(width: float = 5.0, height: float = 4.2) -> Figure:
     return figure
 
 
+def plot_text(text: str, length: int = MAX_NAME) -> str:
+    """Text from the data as matplotlib shows it letter by letter, in at most `length` characters: what is between its
+    beginning and its end gives way. No formula, no control character and no lone surrogate is left."""
+    safe = printable(text).plain
+    if len(safe) > length:
+        tail = (length - 1) // 2
+        safe = f"{safe[: length - 1 - tail]}…{safe[len(safe) - tail :]}"
+    return safe.replace("$", r"\$")  # which would begin a formula
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file's content."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks shows as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(content, format="png", dpi=120)
     return content.getvalue()
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from drawn import film, save, write_manifest
+from typer.testing import CliRunner
+
+from edgecxr.cli import app
+from edgecxr.errors import StorageError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -60,6 +66,7 @@ def test_without_a_leak_it_is_exit_0(edgecxr: Run, data: Path) -> None:
         (["{root}/data", "--where", "colour=red"], "no column 'colour'"),
         (["{root}/data", "-o", "{root}/out.csv"], "ends in .json, .html"),
         (["{root}/data", "-o", "{root}/empty/there.json"], "the output exists"),
+        (["{root}/data", "-o", "{root}/a.html", "-o", "{root}/empty/../a.html"], "a name of its own"),
         (["{root}/data", "--against", "{root}/data", "--against", "{root}/data"], "folders of different names"),
     ],
 )
@@ -72,3 +79,41 @@ def test_bad_input_is_one_sentence(edgecxr: Run, data: Path, tmp_path: Path, arg
     assert line.startswith("edgecxr: ")
     assert said in line
     assert result.stdout == ""
+
+
+def test_a_full_disk_keeps_the_old_files_and_shows_the_findings(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("edgecxr.outputs._sync", full)
+    old = [tmp_path / "a.json", tmp_path / "a.html"]
+    for file in old:
+        file.write_text("mine")
+    outputs = [part for file in old for part in ("-o", str(file))]
+    result = CliRunner().invoke(app, ["audit", str(data), *outputs, "--overwrite"])
+    assert isinstance(result.exception, StorageError)
+    assert [str(file) in str(result.exception) for file in old] == [True, True]
+    assert "Exact duplicates across splits" in result.stdout
+    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()} == {
+        "a.json": "mine", "a.html": "mine",
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes")
+def test_names_that_are_no_utf_8_are_written_as_on_the_terminal(edgecxr: Run, tmp_path: Path) -> None:
+    name = os.fsdecode(b"latin\xe9")
+    for label, file in ((name, f"{name}.png"), ("b", "1.png")):
+        save(tmp_path / "data" / label / file, film(1))
+    result = edgecxr("audit", tmp_path / "data", "-o", tmp_path / "a.json", "-o", tmp_path / "a.html")
+    assert result.returncode == 0, result.stderr
+    assert "Exact duplicates with different labels: 1 set" in result.stdout
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<code>latin\\udce9/latin\\udce9.png</code>" in page
+    assert name in json.loads((tmp_path / "a.json").read_text())["labels"]
+
+
+def test_a_seed_has_32_bits(edgecxr: Run, data: Path) -> None:
+    assert edgecxr("audit", data, "--seed", 2**32).returncode == 2
+    assert edgecxr("audit", data, "--where", "part=clean", "--seed", 2**32 - 1).returncode == 0

@@ -157,3 +157,16 @@ def test_too_few_groups_are_a_note() -> None:
     found, (note,) = probe(films, np.arange(12), 0, lambda *_: None)
     assert found == []
     assert (note.severity, note.values) == ("note", {"pictures": {"a": 6, "b": 6}})
+
+
+def test_an_origin_of_few_pictures_each_is_a_note_and_no_probe(tmp_path: Path) -> None:
+    """Five places of five films each: no place is told apart by a number of films worth counting."""
+    examples = []
+    for number in range(25):
+        path = save(tmp_path / f"{number:02}.png", film(number, SMALL))
+        examples.append(example(path.name, "ab"[number % 2], folder=tmp_path, origin=f"place {number // 5}"))
+    found, notes = probe(read_films(examples, 2), np.arange(25), 0, lambda *_: None)
+    assert [p.source for p in found] == [*COLUMNS, ALL, THUMBNAIL, FRAME]
+    said = {note.id: (note.severity, note.action) for note in notes}
+    assert said["label:not-told:origin"] == ("note", "Nothing can be said: no origin has 10 pictures or more.")
+    assert set(said) == {"label:not-told:origin", "origin:not-asked"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +21,7 @@ import tiny
 from common import ROOT, noisy
 from edgecxr import images
 from edgecxr.cli import app
-from edgecxr.errors import DataError, UsageError
+from edgecxr.errors import DataError, StorageError, UsageError
 from edgecxr.evaluation.temperature import fit_temperature
 from edgecxr.train.recipes import recipe
 from edgecxr.train.run import Logits, write_logits
@@ -134,6 +136,7 @@ def test_a_page_json_and_plots_without_a_film(bundle: Path, data: Path, tmp_path
         (["-o", "e.pdf"], r"ends in \.json, \.html"),
         (["-o", "absent/e.json"], "no such folder"),
         (["--plots", "absent/plots"], "no such folder"),
+        (["-o", "e.html", "-o", "./e.html"], "a name of its own"),
         (["--split", "dev", "--where", "split=test"], "no labelled picture to evaluate on: split dev"),
         (["--where", "split=train"], "no labelled picture to evaluate on: split test"),
         (["--where", "age=9"], "has no column 'age'"),
@@ -167,6 +170,51 @@ def test_a_rejected_picture_is_named_and_in_no_figure(bundle: Path, data: Path, 
     report = json.loads((tmp_path / "e.json").read_text())
     assert report["rejected"] == [{"file": "covid/evil\x1b[2J.png", "reason": "not_an_image"}]
     assert (report["split"], report["accuracy"]["total"]) == ("all", 2)
+
+
+def test_a_full_disk_keeps_the_old_files_and_shows_the_figures(
+    bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("edgecxr.outputs._sync", full)
+    files = [tmp_path / "e.json", tmp_path / "e.html", tmp_path / "plots" / "roc.png"]
+    files[2].parent.mkdir()
+    for file in files:
+        file.write_text("mine")
+    result = call(bundle, data, "-o", files[0], "-o", files[1], "--plots", files[2].parent, "--overwrite")
+    assert isinstance(result.exception, StorageError)
+    assert [str(file) in str(result.exception) for file in files] == [True] * 3
+    assert "balanced accuracy" in result.stdout
+    assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == dict.fromkeys(files, "mine")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+@pytest.mark.parametrize("arguments", [["-o", "/proc/e.html"], ["--plots", "/proc/plots"], ["--plots", "/proc/self"]])
+def test_a_place_that_takes_no_file_is_noticed_before_the_work(
+    bundle: Path, data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr("edgecxr.bundle.load", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(UsageError, match="the output can't be written"):
+        raise call(bundle, data, *arguments).exception or AssertionError
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes")
+def test_names_that_are_no_utf_8_are_written_as_on_the_terminal(bundle: Path, data: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"latin\xe9")
+    copy = tmp_path / name
+    (copy / "covid").mkdir(parents=True)
+    (copy / "covid" / f"{name}.png").write_bytes(b"no picture")
+    (copy / "covid" / "a.png").write_bytes((data / "covid" / "00.png").read_bytes())
+    result = call(bundle, copy, "-o", tmp_path / "e.json", "-o", tmp_path / "e.html")
+    assert result.exit_code == 1, result.exception
+    assert "rejected: covid/latin\\udce9.png: not_an_image" in result.stderr
+    page = (tmp_path / "e.html").read_text(encoding="utf-8")
+    assert "<code>covid/latin\\udce9.png</code>" in page
+    assert "on latin\\udce9</h1>" in page
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert (report["data"], report["rejected"][0]["file"]) == (name, f"covid/{name}.png")
 
 
 @pytest.mark.parametrize("module", ["sklearn", "matplotlib", "jinja2"])
@@ -256,9 +304,77 @@ def test_a_cross_validation_takes_each_fold_s_own_temperature(data: Path, tmp_pa
     assert "of each fold" in (tmp_path / "e.html").read_text()
     with pytest.raises(UsageError, match="as a test picture only, got --split dev"):
         raise call(tmp_path, "--split", "dev").exception or AssertionError
-    (tmp_path / "folds.json").write_text("{")
-    with pytest.raises(UsageError, match="not a cross-validation"):
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", r"not a cross-validation of edgecxr train \(JSONDecodeError\)"),
+        ("[]", r"not a cross-validation of edgecxr train \(TypeError\)"),
+        ("{}", r"not a cross-validation of edgecxr train \(KeyError\)"),
+        ("[" * 100_000, r"not a cross-validation of edgecxr train \(RecursionError\)"),
+        ('{"folds": 0}', "has 2 folds or more, folds.json says 0"),
+        ('{"folds": -3}', "has 2 folds or more, folds.json says -3"),
+        ('{"folds": 1}', "has 2 folds or more, folds.json says 1"),
+        ('{"folds": 1e999}', "has 2 folds or more, folds.json says inf"),
+        ('{"folds": true}', "has 2 folds or more, folds.json says True"),
+        ('{"folds": "2"}', "has 2 folds or more, folds.json says 2"),
+        ('{"folds": [2]}', r"has 2 folds or more, folds.json says \[2\]"),
+        ('{"folds": 1000000000}', "no such run: .*fold-2"),
+    ],
+)
+def test_a_garbled_cross_validation_is_one_sentence(data: Path, tmp_path: Path, text: str, words: str) -> None:
+    written_run(tmp_path / "fold-1", data, range(8), range(4), 1.0)
+    (tmp_path / "folds.json").write_text(text)
+    with pytest.raises(UsageError, match=words):
         raise call(tmp_path).exception or AssertionError
+
+
+@pytest.mark.parametrize(
+    ("split", "classes", "logits"),
+    [
+        ("test", np.zeros(2, int), np.zeros((2, 2))),  # a label short
+        ("test", np.zeros(3, int), np.zeros((2, 3))),
+        ("test", np.array([0, 3]), np.zeros((2, 3))),
+        ("dev", np.array([0, -1]), np.zeros((2, 3))),
+        ("dev", np.zeros(2, int), np.array([[0, 0, 0], [0, np.nan, 0]])),
+        ("dev", np.zeros((0,), int), np.zeros((0, 3))),
+    ],
+)
+def test_logits_that_do_not_fit_their_run_are_one_sentence(
+    data: Path, tmp_path: Path, split: str, classes: np.ndarray, logits: np.ndarray
+) -> None:
+    run = written_run(tmp_path / "run", data, range(4, 8), range(8, 12), 1.0)
+    files = ("covid/00.png", "covid/01.png")
+    whole = Logits(files, np.zeros(2, int), np.zeros((2, 3)))
+    write_logits(run, {"dev": whole, "test": whole} | {split: Logits(files[: len(logits)], classes, logits)})
+    with pytest.raises(DataError, match=f"3 finite logits and a class for each of its . {split} pictures"):
+        raise call(run, data).exception or AssertionError
+
+
+@pytest.mark.parametrize("described", [{}, {"data": []}, {"data": {"folder": 5}}])
+def test_a_run_that_does_not_say_where_its_pictures_are(data: Path, tmp_path: Path, described: dict[str, Any]) -> None:
+    run = written_run(tmp_path / "run", data, range(4, 8), range(8, 12), 1.0)
+    description = json.loads((run / "run.json").read_text())
+    del description["data"]
+    (run / "run.json").write_text(json.dumps(description | described))
+    with pytest.raises(UsageError, match="give DATA"):
+        raise call(run).exception or AssertionError
+    assert report_of(run, data)["pictures"] == 12
+
+
+def test_a_label_to_ignore_that_is_nobodys_is_refused(bundle: Path, run_folder: Path, data: Path) -> None:
+    for what in (bundle, run_folder):
+        with pytest.raises(UsageError, match=r"one of covid, normal, viral_pneumonia, got 'covd'"):
+            raise call(what, data, "--ignore-label", "normal", "--ignore-label", "covd").exception or AssertionError
+
+
+def test_a_label_of_the_model_or_of_the_data_alone_can_be_ignored(bundle: Path, data: Path, tmp_path: Path) -> None:
+    for label, name in (("covid", "00.png"), ("opacity", "01.png")):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.png").write_bytes((data / "covid" / name).read_bytes())
+    report = report_of(bundle, tmp_path, "--ignore-label", "opacity", "--ignore-label", "normal")
+    assert (report["pictures"], report["ignored_labels"]) == (1, ["opacity", "normal"])
 
 
 def test_info_shows_the_operating_points_of_a_bundle(bundle: Path) -> None:

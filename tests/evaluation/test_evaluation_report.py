@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from edgecxr.errors import DataError
 from edgecxr.evaluation.operating import fit_operating_points
@@ -14,8 +16,9 @@ from edgecxr.evaluation.page import page
 from edgecxr.evaluation.plots import plots
 from edgecxr.evaluation.report import report
 from edgecxr.evaluation.subsets import not_measured, pair_title
+from edgecxr.pages import plot_text
 from edgecxr.postprocess import probabilities
-from edgecxr.terminal import evaluation_tables
+from edgecxr.terminal import evaluation_tables, printable
 
 LABELS = ("covid", "normal", "viral_pneumonia")
 # (label, origin, answers)
@@ -197,6 +200,47 @@ def test_the_page_escapes_names_and_refers_to_nothing_outside() -> None:
     classes, logits, _, _ = given()
     points = fit_operating_points(LABELS, np.array(classes), probabilities(logits, 0.5), split="dev")
     assert "Operating points" in page({**ASKED, **made(operating_points=points)})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("$a$b_{", "<b>\\$x", "normal"),  # no formula
+        ("cov\udce9d", "肺炎", "z" * 200),  # no UTF-8, no glyph, no room
+        ("a\x1b[2J", "new\nline", "[/b]"),  # nothing that steers a terminal, or rich
+        tuple(
+            f"class {number}" for number in range(9)
+        ),  # more than have room among the curves, or (here) numbers in the matrix
+    ],
+)
+def test_labels_of_any_name_are_drawn_and_shown_letter_by_letter(
+    labels: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And without a warning, which would be an error here."""
+    monkeypatch.setattr("edgecxr.evaluation.plots.MAX_CELLS", 8)
+    classes = np.repeat(np.arange(len(labels)), 3)
+    logits = np.eye(len(labels))[classes]
+    points = fit_operating_points(labels, classes, probabilities(logits, 1.0), split="dev")
+    found = report(labels, classes, logits, 1.0, list(map(str, classes)), operating_points=points, replicates=20)
+    assert all(content.startswith(b"\x89PNG") for content in plots({**ASKED, **found}).values())
+    terminal = io.StringIO()
+    for table in evaluation_tables(found):
+        Console(file=terminal, width=5000).print(table)
+    shown = terminal.getvalue()
+    assert "\x1b" not in shown
+    for label in labels:
+        assert shown.count(printable(label).plain) >= 4, label  # each class's row, points, and confusion twice
+
+
+def test_one_class_alone_is_evaluated_without_a_warning() -> None:
+    found = report(("covid",), [0, 0], [[1.0], [2.0]], 1.0, ["a", "b"], replicates=20)
+    assert (found["confusion"], found["accuracy"]["value"]) == ([[2]], 1)
+
+
+def test_a_plot_s_text_is_cut_in_the_middle() -> None:
+    assert plot_text("abcdefghij", 10) == "abcdefghij"
+    assert plot_text("abcdefghijk", 10) == "abcde…hijk"
+    assert plot_text("$\x1b\ud800") == r"\$\x1b\ud800"
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
