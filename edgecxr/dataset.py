@@ -10,7 +10,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgecxr.errors import DataError
 from edgecxr.images import SKIPPED_NAMES
@@ -23,7 +23,7 @@ PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled picture. `group` (a patient, or near-duplicates) is never divided between splits."""
+    """One labelled picture. `group` (a patient's, or near-duplicates) is never divided between splits."""
 
     path: Path
     file: str  # relative to the data folder, with forward slashes
@@ -87,18 +87,42 @@ def _from_manifest(folder: Path, manifest: Path) -> list[Example]:
             raise DataError(f"{manifest} line {line} doesn't have as many fields as the header")
         if not row.get("file") or not row.get("label"):
             raise DataError(f"{manifest} line {line} needs a file and a label")
-        file, split = row["file"], row.get("split") or None
-        parts = Path(file).parts
-        if Path(file).is_absolute() or ".." in parts:
-            raise DataError(f"{manifest} line {line} names a file outside the folder: {file}")
+        path, split = PurePosixPath(row["file"]), row.get("split") or None
+        if path.is_absolute() or Path(path).is_absolute() or ".." in path.parts:
+            raise DataError(f"{manifest} line {line} names a file outside the folder: {path}")
+        file = path.as_posix()  # ./1.png is 1.png
         if file in seen:
             raise DataError(f"{manifest} line {line} names a file a second time: {file}")
         seen.add(file)
         if split is not None and split not in SPLITS:
             raise DataError(f"{manifest} line {line}: split must be one of {', '.join(SPLITS)}, not {split!r}")
-        group = row.get("group") or row.get("patient") or file
-        examples.append(Example(folder / file, file, row["label"], split, group, row))
-    return examples
+        examples.append(Example(folder / file, file, row["label"], split, file, row))
+    return _grouped(examples)
+
+
+def _grouped(examples: Sequence[Example]) -> list[Example]:
+    """The same with the groups that the columns `group` and `patient` name, joined where they meet.
+
+    A patient with films in two groups makes one of them. It is called by its first group in the alphabet, or by its
+    patient where no film has a group.
+    """
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(node: tuple[str, str]) -> tuple[str, str]:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    keys = []
+    for example in examples:
+        named = [(column, example.columns[column]) for column in ("group", "patient") if example.columns.get(column)]
+        keys.append(named or [("patient", example.file)])  # a film by itself
+        # The smaller name becomes the root; "group" comes before "patient".
+        first, *others = sorted({root(node) for node in keys[-1]})
+        for other in others:
+            parent[other] = first
+    return [replace(example, group=root(nodes[0])[1]) for example, nodes in zip(examples, keys, strict=True)]
 
 
 def _from_folders(folder: Path) -> list[Example]:

@@ -75,6 +75,34 @@ def test_a_class_folder_without_pictures_is_named(picture: Callable[..., Path], 
         read_dataset(tmp_path)
 
 
+def test_groups_and_patients_that_meet_are_one_group(tmp_path: Path) -> None:
+    header = "file,label,group,patient\n"
+    rows = (
+        "1.png,a,g2,p1",  # a patient with films in two groups …
+        "2.png,a,g1,p1",
+        "3.png,a,g1,p2",  # … one of which holds another patient's, …
+        "4.png,a,,p2",  # … who has a film without a group
+        "5.png,a,,p3",
+        "6.png,a,,p3",
+        "7.png,a,,",
+        "8.png,a,,",
+        "9.png,a,p4,",
+    )
+    data = read_dataset(manifest(tmp_path, "\n".join(rows) + "\n", header))
+    assert [e.group for e in data.examples] == ["g1"] * 4 + ["p3"] * 2 + ["7.png", "8.png", "p4"]
+
+
+def test_no_patient_is_divided_where_only_some_films_have_a_group(tmp_path: Path) -> None:
+    rows = [f"{patient}-{film}.png,{'ab'[patient % 2]},{'g' + str(patient) if film else ''},p{patient}"
+            for patient in range(24) for film in range(2)]  # fmt: skip
+    data = read_dataset(manifest(tmp_path, "\n".join(rows) + "\n", "file,label,group,patient\n"))
+    for made in (with_splits(data, 0), *folds(data, 5, 0)):
+        splits = defaultdict(set)
+        for example in made.examples:
+            splits[example.columns["patient"]].add(example.split)
+        assert {len(found) for found in splits.values()} == {1}
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -85,6 +113,7 @@ def test_a_class_folder_without_pictures_is_named(picture: Callable[..., Path], 
         ("../a.png,covid,train,g,o\n", "outside the folder"),
         ("/a.png,covid,train,g,o\n", "outside the folder"),
         ("a.png,covid,train,g,o\na.png,normal,train,g,o\n", "a second time"),
+        ("a/1.png,covid,train,g,o\n./a//1.png,covid,test,h,o\n", "names a file a second time: a/1.png"),
         ("", "no labelled pictures"),
     ],
 )
