@@ -1,6 +1,7 @@
 """The command line: parse, call, print, exit code; no logic."""
 
 # Parameters of a typer command stay out of `from __future__ import annotations`: it reads them at run time.
+import errno
 import io
 import os
 import sys
@@ -20,7 +21,7 @@ from edgecxr.cli_common import (
     consoles,
     print_json,
 )
-from edgecxr.errors import EdgecxrError
+from edgecxr.errors import EdgecxrError, UsageError
 
 # Everything that needs numpy, pillow or an engine is imported inside its command: --help stays quick.
 
@@ -45,6 +46,9 @@ def main() -> None:
         complain(str(error))
         sys.exit(error.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            complain(f"the name is too long: {error.filename}")
+            sys.exit(UsageError.exit_code)
         if os.environ.get("EDGECXR_TRACEBACK"):
             raise
         complain(f"unexpected {type(error).__name__}: {error} (EDGECXR_TRACEBACK=1 shows where)")

@@ -13,6 +13,8 @@ from rich.console import Console
 
 from edgecxr.errors import UnavailableError, UsageError
 
+BACKENDS = ("tensorflow", "jax")  # of Keras, that training is tested on
+
 
 def train(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
@@ -50,8 +52,11 @@ def train(
         Literal["auto", "cpu", "gpu"], typer.Option(help="A GPU asked for by name is used or the run fails.")
     ] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished RUN of the same call.")] = False,
-    cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,
-    workers: Annotated[int, typer.Option("-j", "--workers", min=1, help="Threads that augment.")] = 1,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder for decoded pictures, kept for the next call (default: edgecxr in your cache's)."),
+    ] = None,
+    workers: Annotated[int, typer.Option("-j", "--workers", min=1, max=256, help="Threads that augment.")] = 1,
 ) -> None:
     """Fit a classifier: weights, curves, and logits on dev and test, in RUN (extra: train).
 
@@ -71,7 +76,7 @@ def train(
     last_stage = replace(chosen.stages[-1], **{name: value for name, value in last.items() if value is not None})
     chosen = replace(chosen, stages=(*chosen.stages[:-1], last_stage))
     _choose_backend(device)
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     options: dict[str, Any] = {
         "backbone_weights": backbone_weights,
         "seed": seed,
@@ -97,6 +102,11 @@ def _choose_backend(device: str) -> None:
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
         os.environ["JAX_PLATFORMS"] = "cpu"
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend not in BACKENDS:
+        raise UsageError(f"KERAS_BACKEND must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend == "jax" and not find_spec("jax"):
+        raise UnavailableError("KERAS_BACKEND is jax, which isn't here; run: pip install 'edgecxr[train-gpu]'")
     # The extra train-gpu brings JAX and no TensorFlow, which Keras would look for first.
     if "KERAS_BACKEND" not in os.environ and not find_spec("tensorflow") and find_spec("jax"):
         os.environ["KERAS_BACKEND"] = "jax"
@@ -156,7 +166,7 @@ def export(
         other_sources=[_report(path) for path in other_source or []],
         cache=cache,
         overwrite=overwrite,
-        console=Console(stderr=True, highlight=False),
+        console=Console(stderr=True, highlight=False, markup=False),
     )
 
 

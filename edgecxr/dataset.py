@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from edgecxr.errors import DataError
 from edgecxr.images import SKIPPED_NAMES
 
+MANIFEST = "manifest.csv"
 SPLITS = ("train", "dev", "test")
 SHARES = {"train": 0.60, "dev": 0.15, "test": 0.25}  # of the groups of each class, where the data brings no split
 SHARES_BESIDE_A_TEST = {"train": 0.80, "dev": 0.20}  # the same, where other pictures are the test
@@ -63,7 +64,7 @@ def read_dataset(folder: Path) -> Dataset:
     """Read labelled pictures; raises DataError where the folder holds none or its manifest can't be used."""
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}")
-    manifest = folder / "manifest.csv"
+    manifest = folder / MANIFEST
     examples = _from_manifest(folder, manifest) if manifest.is_file() else _from_folders(folder)
     if not examples:
         raise DataError(f"no labelled pictures: {folder} has neither a manifest.csv nor a folder per class")

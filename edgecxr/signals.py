@@ -2,7 +2,10 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
+
+from edgecxr.errors import Interrupted
 
 
 class StopOnSignal:
@@ -24,6 +27,22 @@ class StopOnSignal:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         self._wake()
+
+    def check(self, unfinished: str, folder: Path) -> Callable[[], None]:
+        """A function that raises Interrupted once a signal has come, for work that is begun again by the next call.
+
+        `unfinished` says what is, in the plural, `folder` is the run's.
+        """
+
+        def raise_if_told() -> None:
+            if self.signal is not None:
+                raise Interrupted(
+                    f"stopped; {unfinished} weren't all there yet, and are begun again by the same call with --resume: "
+                    f"{folder}",
+                    self.signal,
+                )
+
+        return raise_if_told
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -151,15 +151,20 @@ def _find_root(source: Path) -> tuple[Path, _Listing]:
     """The folder that holds the class folders: `source`, or the only such one a little below."""
     level = [(source, _list(source))]
     found = level[0][1]
+    roots: list[tuple[Path, _Listing]] = []
     for depth in range(MAX_DEPTH + 1):
-        roots = [(folder, listing) for folder, listing in level if _labels(listing.folders) >= REQUIRED]
-        if len(roots) > 1:
-            names = " and ".join(str(folder) for folder, _ in roots[:2])
-            raise DataError(f"more than one folder holds the Radiography Database's classes, name one: {names}")
-        if roots:
-            return roots[0]
+        here = [(folder, listing) for folder, listing in level if _labels(listing.folders) >= REQUIRED]
+        roots += here
         if depth < MAX_DEPTH:
-            level = [(folder, _list(folder)) for _, listing in level for folder in listing.folders]
+            # Beside a root, at any depth, there may be another release; within it there are its pictures.
+            within = {folder for folder, _ in here}
+            beside = [(folder, listing) for folder, listing in level if folder not in within]
+            level = [(folder, _list(folder)) for _, listing in beside for folder in listing.folders]
+    if len(roots) > 1:
+        names = " and ".join(str(folder) for folder, _ in roots[:2])
+        raise DataError(f"more than one folder holds the Radiography Database's classes, name one: {names}")
+    if roots:
+        return roots[0]
     raise DataError(
         f"not a layout of the Radiography Database: expected {EXPECTED}, found {_describe(found)} in {source}"
     )

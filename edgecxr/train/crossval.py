@@ -41,7 +41,7 @@ def cross_validate(
     fitted on its dev part. `edgecxr eval` of the folder gives the same figures. `options` are those of `fit`. With
     `resume`, folds that the same call has finished are taken as they are. Raises what `fit` raises.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
     if (folder / FOLDS).exists():

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr.errors import DivergedError
+from edgecxr.machine import cpus
 from edgecxr.train import storage
 from edgecxr.train.augment import augment_batch
 from edgecxr.train.batches import BATCH, Source
@@ -68,7 +69,11 @@ def compute(
 def _ahead(
     make: Callable[[Part], npt.NDArray[np.uint8]], parts: Sequence[Part], workers: int
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """What `make` makes of each part, in order; `workers` threads are at work on the next ones meanwhile."""
+    """What `make` makes of each part, in order; threads are at work on the next ones meanwhile.
+
+    No more of them than CPUs: what is made ahead waits in memory.
+    """
+    workers = min(workers, cpus())
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[npt.NDArray[np.uint8]]] = deque()
         try:

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,10 +22,11 @@ import PIL
 from rich.console import Console
 
 import edgecxr
-from edgecxr.dataset import Dataset, read_dataset, with_splits, without_origin
+from edgecxr.dataset import MANIFEST, Dataset, read_dataset, with_splits, without_origin
 from edgecxr.errors import UsageError
 from edgecxr.preprocess import Contract
-from edgecxr.terminal import progress
+from edgecxr.signals import StopOnSignal
+from edgecxr.terminal import printable, progress
 from edgecxr.train import accelerator as accelerators
 from edgecxr.train import checkpoint, pictures, storage
 from edgecxr.train import model as models
@@ -47,6 +48,7 @@ from edgecxr.train.run import (
     write_logits,
 )
 
+FLOAT32 = 4  # bytes
 HDF5_OVERHEAD = 2**21  # bytes, beside the values: 0.4 MB in a file of 84
 
 
@@ -105,12 +107,14 @@ def fit_dataset(
     note: Mapping[str, Any] | None = None,
 ) -> None:
     """`fit` on a dataset whose splits are made; `note` goes into the run's description of its data."""
-    console = console or Console(stderr=True)
-    recipe = call.recipe
+    console = console or Console(stderr=True, markup=False)
+    recipe, cache = call.recipe, cache or default_cache()
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
     if (folder / DESCRIPTION).exists():
         raise UsageError(f"the run is finished, there is nothing to resume: {folder}")
+    for place in (folder, cache):
+        _check_outside(call.data, place)
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
     accelerator = accelerators.choose(device, recipe.batch_size)
@@ -134,12 +138,14 @@ def fit_dataset(
     if start:
         checkpoint.check_identity(start.identity, identity)
         console.print(f"going on after {start.epoch} epochs and {start.step} steps", highlight=False)
-    cache = cache or default_cache()
     keras.utils.set_random_seed(call.seed)
     with _arithmetic(mixed, accelerator):
-        # Before the decoding, which takes long: weights that are absent or don't fit are noticed here.
+        # Before the decoding, which takes long: weights that are absent or don't fit are noticed here, as is a place
+        # that can't hold a run.
         model = models.build(recipe, len(dataset.labels), "none" if start else call.backbone_weights)
-        inputs = _load(dataset, contract, cache, content_fingerprint, console)
+        storage.check_place(folder, 2 * FLOAT32 * model.count_params(), "a checkpoint and the weights")
+        with StopOnSignal() as stop:
+            inputs = _load(dataset, contract, cache, content_fingerprint, console, stop.check("the pictures", folder))
         _describe(console, dataset, contract, recipe, f"{accelerator}{', bfloat16' if mixed else ''}")
         _warn_of_leak(console, backbone, data_fingerprint)
         try:
@@ -203,7 +209,7 @@ def fit_dataset(
         raise storage.failed("the run", folder, error) from None
     (folder / checkpoint.FILE).unlink(missing_ok=True)
     shares = ", ".join(f"{split} {accuracy(part):.1%} of {len(part.files)}" for split, part in by_split.items())
-    console.print(f"accuracy: {shares}; run written to {folder}", highlight=False)
+    console.print(printable(f"accuracy: {shares}; run written to {folder}"), highlight=False)
 
 
 @contextmanager
@@ -218,6 +224,12 @@ def _arithmetic(mixed: bool, accelerator: Accelerator) -> Iterator[None]:
         keras.distribution.set_distribution(distribution)
 
 
+def _check_outside(data: Path, place: Path) -> None:
+    """What lies among the folders of classes would be a class itself, or its curves a picture."""
+    if not (data / MANIFEST).is_file() and data.resolve() in place.resolve().parents:
+        raise UsageError(f"each folder in the data's is a class; name a place outside of it: {place}")
+
+
 def _films(dataset: Dataset, inputs: npt.NDArray[np.uint8]) -> Films:
     rows = {s: [i for i, e in enumerate(dataset.examples) if e.split == s] for s in ("train", "dev")}
     classes = {s: [dataset.labels.index(dataset.examples[i].label) for i in rows[s]] for s in rows}
@@ -225,8 +237,11 @@ def _films(dataset: Dataset, inputs: npt.NDArray[np.uint8]) -> Films:
 
 
 def default_cache() -> Path:
-    """Where decoded pictures are kept: XDG_CACHE_HOME/edgecxr, or ~/.cache/edgecxr."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgecxr"
+    """Where decoded pictures are kept: XDG_CACHE_HOME/edgecxr, or ~/.cache/edgecxr; raises UsageError for neither."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgecxr"
+    except RuntimeError:
+        raise UsageError("this user has no home folder to keep decoded pictures in; give --cache") from None
 
 
 def accuracy(part: Logits) -> float:
@@ -259,22 +274,29 @@ def versions() -> dict[str, str]:
 
 
 def _load(
-    dataset: Dataset, contract: Contract, cache: Path, fingerprint: str, console: Console
+    dataset: Dataset,
+    contract: Contract,
+    cache: Path,
+    fingerprint: str,
+    console: Console,
+    check: Callable[[], None],
 ) -> npt.NDArray[np.uint8]:
     bar = progress(console, "decoding")
     with bar:
         task = bar.add_task("", total=len(dataset.examples))
-        return pictures.load(
-            dataset.examples, contract, cache, fingerprint, lambda done: bar.update(task, completed=done)
-        )
+
+        def advance(done: int) -> None:
+            bar.update(task, completed=done)
+            check()
+
+        return pictures.load(dataset.examples, contract, cache, fingerprint, advance)
 
 
 def _describe(console: Console, dataset: Dataset, contract: Contract, recipe: Recipe, where: str) -> None:
     for split in ("train", "dev", "test"):
         counts = Counter(example.label for example in dataset.split(split))
-        console.print(
-            f"{split:>5}: " + ", ".join(f"{label} {n}" for label, n in sorted(counts.items())), highlight=False
-        )
+        shares = ", ".join(f"{label} {n}" for label, n in sorted(counts.items()))
+        console.print(printable(f"{split:>5}: {shares}"), highlight=False)
     reduced = f", pictures first reduced to {contract.source_size} px" if contract.source_size else ""
     console.print(f"recipe {recipe.name} at {contract.width} px{reduced}; on {where}", highlight=False)
 
@@ -304,9 +326,10 @@ def _warn_of_leak(console: Console, backbone: Mapping[str, Any], data_fingerprin
     generation: Mapping[str, Any] | None = backbone
     while generation:
         if generation.get("fitted_on", data_fingerprint) != data_fingerprint:
-            console.print(
+            said = (
                 f"note: {generation['source']} was fitted on other data or other splits; where it has learnt from a "
                 "picture of this test split, or from its near-duplicate, the test figures flatter "
                 "(edgecxr audit --against)"
             )
+            console.print(printable(said), highlight=False)
         generation = generation.get("backbone_weights")

@@ -125,10 +125,11 @@ def train(
                 row["seconds"] = round(time.perf_counter() - begin, 3)
                 history.append(row)
                 Checkpoint(identity, epoch + 1, 0, history, after).save(around.folder)
+                if epoch == epochs[-1]:
+                    at.remove_features()
                 around.console.print(_line(title, row), highlight=False)
                 if stop.signal is not None:
                     raise _interrupted(f"after {title}", around.folder, stop)
-        at.remove_features()
     return counts, history
 
 
@@ -182,8 +183,14 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
         )
         files.append(file)
         bar = progress(around.console, f"features of the frozen backbone, {what}")
-        with bar:
+        with StopOnSignal() as stop, bar:
             task = bar.add_task("", total=views * len(rows))
+            check = stop.check("the frozen backbone's features", around.folder)
+
+            def advance(done: int) -> None:
+                bar.update(task, completed=done)
+                check()
+
             return features.compute(
                 extractor,
                 films.pictures,
@@ -192,7 +199,7 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
                 augmentation,
                 seed,
                 file,
-                lambda done: bar.update(task, completed=done),
+                advance,
                 workers=around.workers,
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 
@@ -68,7 +69,7 @@ def _backbone(size: int, weights: str) -> Any:
         raise UsageError(f"--backbone-weights expects imagenet, none, an existing file or a RUN, got {weights!r}")
     try:
         return xception(weights)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, BadZipFile):
         raise UsageError(f"the file holds no weights of Xception without its top: {weights}") from None
 
 
@@ -77,7 +78,7 @@ def load_run(run: Run) -> Any:
     model = build(run.recipe, len(run.labels))
     try:
         model.load_weights(run.weights)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, BadZipFile):
         raise UsageError(f"the weights are damaged or don't fit the run's recipe: {run.weights}") from None
     return model
 

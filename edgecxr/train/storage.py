@@ -8,6 +8,7 @@ import glob
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,24 @@ def make_room(folder: Path, size: int, what: str, hint: str = "") -> None:
         raise UsageError(f"the folder can't be used ({error.strerror}): {folder}") from None
     if free < size:
         raise StorageError(f"{what} need {size / 1e9:.1f} GB, only {free / 1e9:.1f} GB are free: {folder}{hint}")
+
+
+def check_place(folder: Path, size: int, what: str) -> None:
+    """Raise before the work where `folder`, absent or not, can't be written to, or hasn't `size` bytes of room.
+
+    Raises UsageError for the first, StorageError for the second. Nothing is left there.
+    """
+    place = folder
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place) as probe:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(probe.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in FULL:
+            raise StorageError(f"{what} need {size / 1e9:.1f} GB, and there is no room for them: {folder}") from None
+        raise UsageError(f"the folder can't be written to ({error.strerror}): {folder}") from None
 
 
 def check_room(file: Path, size: int, what: str) -> None:

@@ -171,6 +171,14 @@ def test_an_unknown_layout_is_one_sentence_and_nothing_is_written(tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_second_release_at_another_depth_is_not_passed_over(tmp_path: Path) -> None:
+    first_release(tmp_path / "in")
+    first_release(tmp_path / "in" / "archive")
+    with pytest.raises(DataError, match="more than one folder holds the Radiography Database's classes, name one"):
+        import_radiography(tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_output_is_absent_or_empty_and_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = first_release(tmp_path / "in")
     mine = write(tmp_path / "full" / "mine.txt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from full_disk import files_unlimited_afterwards, limit_files
 from PIL import Image
 
 from common import noisy
-from edgecxr.errors import DataError, DivergedError, StorageError, UsageError
+from edgecxr.errors import DataError, DivergedError, Interrupted, StorageError, UsageError
 from edgecxr.train import checkpoint, recipes
 from edgecxr.train.run import read_run
 
@@ -254,6 +255,50 @@ def test_a_fit_that_diverges_names_the_step_and_keeps_the_last_checkpoint(
     assert (found.epoch, found.step) == (1, 0)
     assert found.variables.finite()
     assert contents(tmp_path / "run").keys() == {checkpoint.FILE}
+
+
+def test_a_signal_before_the_first_epoch_is_told_and_leaves_nothing_half_done(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecxr import images
+    from edgecxr.train import features
+
+    def telling(work: Any) -> Any:
+        return lambda *arguments: (os.kill(os.getpid(), signal.SIGTERM), work(*arguments))[1]
+
+    recipe, cache = head_only(1e-3), tmp_path / "cache"
+    places = ((images, "network_input", "the pictures"), (features, "_forward", "the frozen backbone's features"))
+    for module, name, what in places:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, telling(getattr(module, name)))
+            with pytest.raises(
+                Interrupted, match=f"stopped; {what} weren't all there yet, and are begun again"
+            ) as left:
+                fit(films, tmp_path / "run", recipe, cache=cache, resume=True)
+        assert left.value.exit_code == 128 + signal.SIGTERM
+        assert not list(cache.glob("*.partial"))
+    fit(films, tmp_path / "run", recipe, cache=cache, resume=True)
+    assert read_run(tmp_path / "run").logits("test").logits.shape == (15, 2)
+
+
+def test_a_stop_at_the_end_of_a_frozen_stage_leaves_no_features(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecxr.train import loop
+
+    figures, cache = loop._figures, tmp_path / "cache"
+
+    def told(*arguments: Any) -> dict[str, float]:
+        assert sorted(file.name.partition("-")[0] for file in cache.iterdir()) == ["features", "features", "pictures"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        return figures(*arguments)
+
+    recipe = replace(chosen(), stages=(chosen().stages[0], replace(chosen().stages[1], epochs=1)))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_figures", told)
+        with pytest.raises(Interrupted, match="stopped after epoch 1 of 2; everything is saved"):
+            fit(films, tmp_path / "run", recipe, cache=cache)
+    assert [file.name.partition("-")[0] for file in cache.iterdir()] == ["pictures"]
 
 
 def test_a_full_disk_is_one_sentence_and_what_was_saved_stays(
