@@ -4,6 +4,7 @@
 import errno
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,8 +41,14 @@ def main() -> None:
         # A terminal or pipe of another encoding gets a substitute for what it can't show, and not a crash.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    stdout = sys.stdout
     try:
         app(prog_name="edgecxr")
+    except SystemExit as left:
+        # typer replaces a stdout whose reader has left, and ends with 1, which here says that pictures were rejected.
+        if left.code == 1 and sys.stdout is not stdout:
+            sys.exit(128 + signal.SIGPIPE)
+        raise
     except EdgecxrError as error:
         complain(str(error))
         sys.exit(error.exit_code)

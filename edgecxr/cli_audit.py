@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from edgecxr import cli_lab, outputs
-from edgecxr.cli_common import print_json
+from edgecxr.cli_common import print_json, results_console
 from edgecxr.errors import GateError, UsageError
 
 SUFFIXES = (".json", ".html")
@@ -70,7 +70,7 @@ def audit(
         if as_json:
             print_json(report)
         else:
-            Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(tables.findings_view(report))
+            results_console(None if sys.stdout.isatty() else 100).print(tables.findings_view(report))
             if not targets:
                 err.print("the files are in the report: -o FILE.html or -o FILE.json writes it")
     finally:  # even where nobody reads the terminal any more

@@ -49,7 +49,18 @@ def consoles() -> tuple["Console", "Console"]:
 
     # Without a terminal rich assumes 80 columns and folds every path.
     out, err = (None if stream.isatty() else 200 for stream in (sys.stdout, sys.stderr))
-    return Console(highlight=False, width=out), Console(stderr=True, highlight=False, width=err)
+    return results_console(out), Console(stderr=True, highlight=False, width=err)
+
+
+def results_console(width: int | None) -> "Console":
+    """Stdout, `width` columns wide (None: as the terminal is); where its reader left, the command ends with 141."""
+    from rich.console import Console
+
+    class Results(Console):
+        def on_broken_pipe(self) -> None:  # rich would end with 1, which here says that pictures were rejected
+            reader_left()
+
+    return Results(highlight=False, width=width)
 
 
 def print_json(data: object) -> None:

@@ -254,6 +254,23 @@ def test_a_signal_drains_the_batch_in_hand(
     assert 0 < summary["records"] == len(records(target)) < 3000
 
 
+@pytest.mark.parametrize("arguments", [("info",), ("info", "--json"), ("doctor",), ("verify",)])
+def test_a_reader_who_is_gone_before_the_first_line_is_the_shells_exit_code(
+    tiny_bundle: Path, arguments: tuple[str, ...]
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command, *options = arguments
+    given = [] if command == "doctor" else [str(tiny_bundle)]
+    done = subprocess.run(
+        [sys.executable, "-m", "edgecxr", command, *given, *options],
+        check=False, stdout=write, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(write)
+    assert done.returncode == 141, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_command_has_help_and_stands_in_the_readme(edgecxr: Run) -> None:
     readme = (ROOT / "README.md").read_text()
     commands = re.findall(r"^│ (\w+) ", edgecxr("--help").stdout, flags=re.MULTILINE)

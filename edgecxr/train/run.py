@@ -104,9 +104,9 @@ def read_run(folder: Path) -> Run:
             raise UsageError(f"the run's schema is {description['schema']}, this version reads {SCHEMA}: {folder}")
         recipe = Recipe.from_json(description["recipe"])
         contract = Contract.from_json(description["preprocessing"])
-        labels: Sequence[str] = description["labels"]
-    except (OSError, ValueError, KeyError, TypeError, BundleError) as error:
+        labels = tuple(map(str, description["labels"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BundleError) as error:
         raise UsageError(f"not a run of edgecxr train, {DESCRIPTION} can't be used ({error}): {folder}") from None
     if not (folder / WEIGHTS).is_file():
         raise UsageError(f"the run has no {WEIGHTS}; did the training end? {folder}")
-    return Run(folder, recipe, tuple(labels), contract, description)
+    return Run(folder, recipe, labels, contract, description)

@@ -103,7 +103,8 @@ def provenance(run: Run, notes: Sequence[str]) -> dict[str, Any]:
 
 
 def to_bytes(data: object) -> bytes:
-    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+    # Of a name that isn't UTF-8 Python holds lone surrogates; backslashed they are JSON's own escapes.
+    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def identity(content: bytes) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,9 @@ def test_a_bundle_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the output exists"):
         publish(output, contents, overwrite=False)
     assert [path.name for path in output.parent.iterdir()] == ["a.edgecxr"]
+
+
+def test_names_that_are_not_utf_8_come_back_from_a_report() -> None:
+    data = {"file": os.fsdecode(b"covid/\xe9.png"), "note": "–"}
+    assert json.loads(to_bytes(data)) == data
+    assert "–".encode() in to_bytes(data)

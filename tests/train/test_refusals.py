@@ -127,6 +127,13 @@ def test_without_a_home_folder_the_cache_has_to_be_named(monkeypatch: pytest.Mon
         default_cache()
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema": 1, "labels": 5}', '{"schema": 1}', "[]", "\x00"])
+def test_a_garbled_run_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UsageError, match=r"not a run of edgecxr train, run\.json can't be used"):
+        read_run(tmp_path)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
 def test_labels_and_files_of_any_name_are_learnt_from(tmp_path: Path) -> None:
     first, second = os.fsdecode(b"b\xe9 [i]"), "dark [red]"
