@@ -47,7 +47,7 @@ def check_place(folder: Path, size: int, what: str) -> None:
     Raises UsageError for the first, StorageError for the second. Nothing is left there.
     """
     place = folder
-    while not place.exists():
+    while not place.exists() and place != place.parent:
         place = place.parent
     try:
         with tempfile.TemporaryFile(dir=place) as probe:
