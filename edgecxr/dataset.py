@@ -146,7 +146,8 @@ def _from_folders(folder: Path) -> list[Example]:
 
 def _is_picture(path: Path, label_folder: Path) -> bool:
     hidden = any(_hidden(part) for part in path.relative_to(label_folder).parts)
-    return not hidden and path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+    # A link that leads nowhere is a picture that isn't there: an error, and not one picture less.
+    return not hidden and path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir()
 
 
 def _hidden(name: str) -> bool:

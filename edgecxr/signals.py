@@ -28,19 +28,15 @@ class StopOnSignal:
         self.signal = number
         self._wake()
 
-    def check(self, unfinished: str, folder: Path) -> Callable[[], None]:
-        """A function that raises Interrupted once a signal has come, for work that is begun again by the next call.
+    def check(self, when: str, folder: Path) -> Callable[[], None]:
+        """A function that raises Interrupted once a signal has come, for work that the next call begins again.
 
-        `unfinished` says what is, in the plural, `folder` is the run's.
+        `when` says what was being done, `folder` is the run's.
         """
 
         def raise_if_told() -> None:
             if self.signal is not None:
-                raise Interrupted(
-                    f"stopped; {unfinished} weren't all there yet, and are begun again by the same call with --resume: "
-                    f"{folder}",
-                    self.signal,
-                )
+                raise Interrupted(f"stopped {when}; the same call with --resume goes on: {folder}", self.signal)
 
         return raise_if_told
 

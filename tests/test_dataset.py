@@ -62,9 +62,10 @@ def test_what_other_programs_leave_beside_the_pictures_is_no_class_and_no_pictur
     for name in left:
         picture(name)
     (tmp_path / "normal" / "folder.png").mkdir()
+    (tmp_path / "normal" / "c.png").symlink_to("nowhere.png")  # whoever reads it says what's wrong
     data = read_dataset(tmp_path)
     assert data.labels == ("covid", "normal")
-    assert [e.file for e in data.examples] == ["covid/a.png", "normal/b.png"]
+    assert [e.file for e in data.examples] == ["covid/a.png", "normal/b.png", "normal/c.png"]
 
 
 def test_a_class_folder_without_pictures_is_named(picture: Callable[..., Path], tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from edgecxr.errors import UnavailableError
 PICTURES = 16  # that each process scores, where there are so many: enough for every worker to have had its turn
 MOST_ROUNDS = 5
 TIMEOUT = 300.0  # s; a process that takes longer is given up
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # which typer takes for wanted on some CI machines
 _FRAME = " " + "".join(map(chr, range(0x2500, 0x2580)))  # Unicode's box drawing, which typer puts around a usage error
 
 
@@ -92,8 +93,8 @@ def start(arguments: Sequence[str]) -> Start:
 
 
 def _last_words(text: str) -> str:
-    """The last line that says something, without a frame around it."""
-    lines = [line.strip(_FRAME) for line in text.splitlines()]
+    """The last line that says something, without colours and the frame around it."""
+    lines = [line.strip(_FRAME) for line in _COLOURS.sub("", text).splitlines()]
     return next((line for line in reversed(lines) if line), "").removeprefix("edgecxr: ")
 
 

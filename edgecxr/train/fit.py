@@ -145,7 +145,9 @@ def fit_dataset(
         model = models.build(recipe, len(dataset.labels), "none" if start else call.backbone_weights)
         storage.check_place(folder, 2 * FLOAT32 * model.count_params(), "a checkpoint and the weights")
         with StopOnSignal() as stop:
-            inputs = _load(dataset, contract, cache, content_fingerprint, console, stop.check("the pictures", folder))
+            check = stop.check("while the pictures were decoded", folder)
+            inputs = _load(dataset, contract, cache, content_fingerprint, console, check)
+            check()  # what came while the file was written
         _describe(console, dataset, contract, recipe, f"{accelerator}{', bfloat16' if mixed else ''}")
         _warn_of_leak(console, backbone, data_fingerprint)
         try:
@@ -309,10 +311,12 @@ def weights_identity(backbone_weights: str) -> dict[str, Any]:
     if not path.is_dir():
         return {"source": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     run = read_run(path)
+    if not {"data", "backbone_weights"} <= run.description.keys():
+        raise UsageError(f"the run doesn't say what it was fitted on, or began with: {path}")
     return {
         "source": f"run {path.resolve().name}",
         "sha256": hashlib.sha256(run.weights.read_bytes()).hexdigest(),
-        "fitted_on": run.description["data"]["fingerprint"],
+        "fitted_on": run.description["data"].get("fingerprint"),
         "recipe": run.recipe.to_json(),
         "backbone_weights": run.description["backbone_weights"],
     }

@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +150,15 @@ class _Stage:
     trained: Any
     source: Source
     dev_logits: Callable[[], npt.NDArray[np.float32]]
-    features: Sequence[Path] = ()  # files that only this stage reads
+    features: Sequence[Path] = ()  # files of the frozen backbone's features
+    maps: list[npt.NDArray[np.float16]] = field(default_factory=list)  # of those files
 
     def remove_features(self) -> None:
-        """Make room: a frozen backbone's feature maps take more of it than the pictures do."""
+        """Make room: a frozen backbone's feature maps take more of it than the pictures do.
+
+        TensorFlow keeps the source of each `fit` for good: it must hold no map, or the room isn't given back.
+        """
+        self.maps.clear()
         for file in self.features:
             with contextlib.suppress(OSError):  # Windows keeps a file that is mapped
                 file.unlink()
@@ -185,13 +190,13 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
         bar = progress(around.console, f"features of the frozen backbone, {what}")
         with StopOnSignal() as stop, bar:
             task = bar.add_task("", total=views * len(rows))
-            check = stop.check("the frozen backbone's features", around.folder)
+            check = stop.check("while the frozen backbone's features were computed", around.folder)
 
             def advance(done: int) -> None:
                 bar.update(task, completed=done)
                 check()
 
-            return features.compute(
+            found = features.compute(
                 extractor,
                 films.pictures,
                 rows,
@@ -202,11 +207,16 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
                 advance,
                 workers=around.workers,
             )
+            check()  # what came while the file was written
+            return found
 
-    learnt = computed(films.train, views, recipe.augmentation, "train")
-    watched = computed(films.dev, 1, Augmentation(), "dev")[0]
+    maps = [computed(films.train, views, recipe.augmentation, "train"), computed(films.dev, 1, Augmentation(), "dev")]
+
+    def learnt(places: npt.NDArray[np.intp], epoch: int) -> npt.NDArray[Any]:
+        return features.source(maps[0])(places, epoch)
 
     def dev_logits() -> npt.NDArray[np.float32]:
+        watched = maps[1][0]
         return np.concatenate(
             [
                 np.asarray(head.predict_on_batch(watched[begin : begin + BATCH]), dtype=np.float32)
@@ -214,7 +224,7 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
             ]
         )
 
-    return _Stage(head, features.source(learnt), dev_logits, files)
+    return _Stage(head, learnt, dev_logits, files, maps)
 
 
 def _compile(model: Any, recipe: Recipe, stage: Stage, steps: int) -> None:

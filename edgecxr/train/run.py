@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class Run:
             with np.load(self.folder / LOGITS, allow_pickle=False) as arrays:
                 files = tuple(str(name) for name in arrays[f"{split}_files"])
                 return Logits(files, arrays[f"{split}_classes"], arrays[f"{split}_logits"])
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        except (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
             raise UsageError(f"the run holds no usable {LOGITS}: {self.folder}") from None
 
 
