@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,6 +55,8 @@ def progress(console: Console, what: str) -> Progress:
         console=console,
         transient=True,
         disable=not console.is_terminal,
+        # Else rich moves what is printed on stdout, records among it, to this console, wherever stdout leads.
+        redirect_stdout=sys.stdout.isatty(),
     )
 
 

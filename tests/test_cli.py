@@ -271,6 +271,18 @@ def test_a_reader_who_is_gone_before_the_first_line_is_the_shells_exit_code(
     assert "Traceback" not in done.stderr
 
 
+def test_records_go_to_stdout_also_where_a_terminal_shows_progress(
+    edgecxr: Run, tiny_bundle: Path, picture: Callable[..., Path]
+) -> None:
+    folder = picture("in/0.png").parent
+    # As rich has it, a stream is a terminal then: the bar is drawn on stderr.
+    environment = {**os.environ, "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
+    done = edgecxr("infer", folder, "-m", tiny_bundle, "-o", "-", env=environment)
+    assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["scored"]
+    assert "scoring" in done.stderr
+    assert "schema" not in done.stderr
+
+
 def test_every_command_has_help_and_stands_in_the_readme(edgecxr: Run) -> None:
     readme = (ROOT / "README.md").read_text()
     commands = re.findall(r"^│ (\w+) ", edgecxr("--help").stdout, flags=re.MULTILINE)
