@@ -41,7 +41,7 @@ def variants(size: int, epochs: int) -> dict[str, Recipe]:
     return {
         "default": base,
         "with a horizontal flip": replace(base, augmentation=replace(changes, flip=True)),
-        "without weight averaging": replace(base, weight_averaging=0.0),
+        "with weight averaging": replace(base, weight_averaging=0.99),
         "without resolution jitter": replace(base, augmentation=replace(changes, soften=0.0)),
     }
 

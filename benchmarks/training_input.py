@@ -51,7 +51,7 @@ def epoch_of(pictures: np.ndarray, batch_size: int, workers: int, number: int) -
     chosen = recipe("default")
     classes = [index % 3 for index in range(len(pictures))]
     source = augmented(pictures, range(len(pictures)), chosen.augmentation, 0)
-    targets = Targets.of(classes, 3, balance=chosen.balance_classes)
+    targets = Targets.of(classes, 3, balance=chosen.balance_classes, sources=[""] * len(classes))
     return Epoch(source, targets, batch_size, seed=0, epoch=number, workers=workers)
 
 

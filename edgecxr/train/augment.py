@@ -1,4 +1,4 @@
-"""Augmentation as a pure function of (seed, epoch, index): the same bytes whatever worker makes them, and when."""
+"""Augmentation as a pure function of (seed, turn, index): the same bytes whatever worker makes them, and when."""
 
 from __future__ import annotations
 
@@ -18,18 +18,23 @@ Matrix = npt.NDArray[np.float64]
 cv2.setNumThreads(0)
 
 
-def augment_batch(images: Image8, augmentation: Augmentation, seed: int, epoch: int, indices: Iterable[int]) -> Image8:
-    """Changed copies of `images`, uint8 (B, H, W) -> uint8 (B, H, W); picture `indices[b]` of epoch `epoch`."""
+def augment_batch(
+    images: Image8, augmentation: Augmentation, seed: int, turns: Iterable[int], indices: Iterable[int]
+) -> Image8:
+    """Changed copies of `images`, uint8 (B, H, W) -> uint8 (B, H, W), each by its index and its turn.
+
+    A picture's turn is how often it was drawn before.
+    """
     changed = np.empty_like(images)
-    for place, index in enumerate(indices):
-        changed[place] = augment(images[place], augmentation, (seed, epoch, int(index)))
+    for place, (turn, index) in enumerate(zip(turns, indices, strict=True)):
+        changed[place] = augment(images[place], augmentation, (seed, int(turn), int(index)))
     return changed
 
 
 def augment(image: Image8, augmentation: Augmentation, key: tuple[int, int, int]) -> Image8:
     """A changed copy of the network input `image`, uint8 (H, W) -> uint8 (H, W).
 
-    `key` is (seed, epoch, index of the picture). Every draw is made whether it is used or not, so that switching one
+    `key` is (seed, the picture's turn, its index). Every draw is made whether it is used or not, so that switching one
     change off leaves the others as they were.
     """
     *symmetric, flip, soft = np.random.default_rng(key).random(10).tolist()

@@ -14,39 +14,84 @@ import numpy.typing as npt
 from edgecxr.train.augment import augment_batch
 from edgecxr.train.recipes import Augmentation
 
-# (places in the list of training pictures (B,), epoch) -> network inputs (B, …)
-Source = Callable[[npt.NDArray[np.intp], int], npt.NDArray[Any]]
-
+# (places in the list of training pictures (B,), how often each was drawn before (B,)) -> network inputs (B, …)
+Places = npt.NDArray[np.intp]
+Source = Callable[[Places, Places], npt.NDArray[Any]]
 
 BATCH = 32  # pictures at a time where nothing is learnt from them
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the training pictures are: one-hot labels (N, K) and a weight for each class (K,), or None."""
+    """What the training pictures are: one-hot labels (N, K), a weight for each class (K,) or None, and how to draw.
+
+    `cells` are the places of each (class, source), and how many of them an epoch draws; none: each picture once.
+    """
 
     one_hot: npt.NDArray[np.float32]
     class_weights: npt.NDArray[np.float32] | None
+    cells: tuple[tuple[Places, int], ...] = ()
 
     @classmethod
-    def of(cls, classes: Sequence[int], class_count: int, *, balance: bool) -> Targets:
-        """`balance` weighs each class by the inverse of its share, with mean 1 over the pictures."""
+    def of(
+        cls, classes: Sequence[int], class_count: int, *, balance: bool, sources: Sequence[str] | None = None
+    ) -> Targets:
+        """`balance` weighs each class by the inverse of its share, with mean 1 over the pictures.
+
+        `sources`, where given, takes the place of weights: each class is drawn equally often, and within it each
+        source in proportion to the square root of its films, so that a class isn't told by where most of it comes
+        from and the films of a small source aren't seen ten times an epoch.
+        """
+        one_hot = np.eye(class_count, dtype=np.float32)[np.asarray(classes)]
+        if sources is not None:
+            return cls(one_hot, None, _cells(np.asarray(classes), np.asarray(sources)))
         counts = np.bincount(classes, minlength=class_count)
         weights = (len(classes) / (class_count * counts)).astype(np.float32) if balance else None
-        return cls(np.eye(class_count, dtype=np.float32)[np.asarray(classes)], weights)
+        return cls(one_hot, weights)
+
+    def order(self, seed: int, epoch: int) -> tuple[Places, Places]:
+        """The places that `epoch` draws, shuffled, and how often each was drawn before: two arrays (M,)."""
+        generator = np.random.default_rng((seed, epoch))
+        if not self.cells:
+            order = generator.permutation(len(self.one_hot))
+            return order, np.full(len(order), epoch)
+        parts = []
+        for number, (places, quota) in enumerate(self.cells):
+            # A cell's films take turns without end; this epoch's stretch of that line may lie in several turns.
+            turns, positions = np.divmod(np.arange(epoch * quota, (epoch + 1) * quota), len(places))
+            for turn in np.unique(turns):
+                shuffled = np.random.default_rng((seed, number, int(turn))).permutation(places)
+                drawn = shuffled[positions[turns == turn]]
+                parts.append(np.stack([drawn, np.full(len(drawn), turn)]))
+        order, before = generator.permutation(np.concatenate(parts, axis=1), axis=1)
+        return order, before
+
+
+def _cells(classes: npt.NDArray[np.intp], sources: npt.NDArray[np.str_]) -> tuple[tuple[Places, int], ...]:
+    """The places of each (class, source) and its share of an epoch, which is as long as the list."""
+    found = [
+        [np.flatnonzero((classes == label) & (sources == source)) for source in np.unique(sources[classes == label])]
+        for label in np.unique(classes)
+    ]
+    cells = []
+    for parts in found:
+        roots = np.sqrt([len(places) for places in parts])
+        shares = roots / roots.sum() / len(found)
+        cells += [(p, max(1, round(len(classes) * share))) for p, share in zip(parts, shares, strict=True)]
+    return tuple(cells)
 
 
 def augmented(pictures: npt.NDArray[np.uint8], rows: Sequence[int], augmentation: Augmentation, seed: int) -> Source:
-    """Training inputs uint8 (B, H, W, 1): picture `rows[place]` of the memory map, augmented for the epoch."""
+    """Training inputs uint8 (B, H, W, 1): picture `rows[place]` of the memory map, augmented for its turn."""
     kept = np.asarray(rows)
 
-    def take(places: npt.NDArray[np.intp], epoch: int) -> npt.NDArray[np.uint8]:
+    def take(places: Places, turns: Places) -> npt.NDArray[np.uint8]:
         # Sorted reads go through the file in one direction, which a disk likes better.
         order = np.argsort(kept[places], kind="stable")
         images = np.empty((len(places), *pictures.shape[1:]), np.uint8)
         for place in order:
             images[place] = pictures[kept[places[place]]]
-        return augment_batch(images, augmentation, seed, epoch, places)[..., None]
+        return augment_batch(images, augmentation, seed, turns, places)[..., None]
 
     return take
 
@@ -72,9 +117,10 @@ class Epoch(keras.utils.PyDataset):  # type: ignore[misc]  # keras brings no typ
     ) -> None:
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
         self.source, self.targets, self.batch_size = source, targets, batch_size
-        self.epoch, self.first = epoch, first
-        order = np.random.default_rng((seed, epoch)).permutation(len(targets.one_hot))
-        self.order = order[: len(order) // multiple_of * multiple_of]
+        self.first = first
+        order, turns = targets.order(seed, epoch)
+        whole = len(order) // multiple_of * multiple_of
+        self.order, self.turns = order[:whole], turns[:whole]
 
     def __len__(self) -> int:
         return math.ceil(len(self.order) / self.batch_size) - self.first
@@ -82,7 +128,8 @@ class Epoch(keras.utils.PyDataset):  # type: ignore[misc]  # keras brings no typ
     def __getitem__(self, batch: int) -> tuple[Any, ...]:
         begin = (self.first + batch) * self.batch_size
         chosen = self.order[begin : begin + self.batch_size]
-        inputs, labels = self.source(chosen, self.epoch), self.targets.one_hot[chosen]
+        inputs = self.source(chosen, self.turns[begin : begin + self.batch_size])
+        labels = self.targets.one_hot[chosen]
         if self.targets.class_weights is None:
             return inputs, labels
         return inputs, labels, labels @ self.targets.class_weights

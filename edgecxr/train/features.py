@@ -1,7 +1,7 @@
 """What a frozen backbone says about each picture, computed once: epochs on the head then cost next to nothing.
 
 A frozen backbone gives the same features to the same input, so an epoch that sees a view again needn't compute it
-again. View k of a picture is what epoch k would have seen; epoch e takes view e mod K.
+again. View k of a picture is what its k-th draw would have seen; the e-th draw takes view e mod K.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgecxr.errors import DivergedError
 from edgecxr.machine import cpus
 from edgecxr.train import storage
 from edgecxr.train.augment import augment_batch
-from edgecxr.train.batches import BATCH, Source
+from edgecxr.train.batches import BATCH, Places, Source
 from edgecxr.train.recipes import Augmentation
 
 Part = tuple[int, range]  # a view, and the places of a batch
@@ -55,7 +55,7 @@ def compute(
 
         def images(part: Part) -> npt.NDArray[np.uint8]:
             view, places = part
-            return augment_batch(pictures[[rows[place] for place in places]], augmentation, seed, view, places)
+            return augment_batch(pictures[[rows[p] for p in places]], augmentation, seed, [view] * len(places), places)
 
         hint = "; --feature-views takes fewer views, or with 0 computes each epoch's own"
         with storage.new_array(file, np.float16, shape, "the backbone's features", hint) as array:
@@ -98,13 +98,12 @@ def _forward(extractor: Any, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.fl
 
 
 def source(features: npt.NDArray[np.float16]) -> Source:
-    """Training inputs from features (K, N, …): epoch e sees view e mod K."""
+    """Training inputs from features (K, N, …): a picture's e-th turn sees view e mod K."""
 
-    def take(places: npt.NDArray[np.intp], epoch: int) -> npt.NDArray[np.float16]:
-        view = features[epoch % len(features)]
-        taken = np.empty((len(places), *view.shape[1:]), np.float16)
-        for position, place in enumerate(places):
-            taken[position] = view[place]
+    def take(places: Places, turns: Places) -> npt.NDArray[np.float16]:
+        taken = np.empty((len(places), *features.shape[2:]), np.float16)
+        for position, (place, turn) in enumerate(zip(places, turns, strict=True)):
+            taken[position] = features[turn % len(features), place]
         return taken
 
     return take

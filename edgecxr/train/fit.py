@@ -235,7 +235,8 @@ def _check_outside(data: Path, place: Path) -> None:
 def _films(dataset: Dataset, inputs: npt.NDArray[np.uint8]) -> Films:
     rows = {s: [i for i, e in enumerate(dataset.examples) if e.split == s] for s in ("train", "dev")}
     classes = {s: [dataset.labels.index(dataset.examples[i].label) for i in rows[s]] for s in rows}
-    return Films(inputs, rows["train"], classes["train"], rows["dev"], classes["dev"], len(dataset.labels))
+    sources = [dataset.examples[row].columns.get("source", "") for row in rows["train"]]
+    return Films(inputs, rows["train"], classes["train"], rows["dev"], classes["dev"], len(dataset.labels), sources)
 
 
 def default_cache() -> Path:

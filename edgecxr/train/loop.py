@@ -21,7 +21,7 @@ from edgecxr.signals import StopOnSignal
 from edgecxr.terminal import progress
 from edgecxr.train import features
 from edgecxr.train import model as models
-from edgecxr.train.batches import BATCH, Epoch, Source, Targets, augmented, predict
+from edgecxr.train.batches import BATCH, Epoch, Places, Source, Targets, augmented, predict
 from edgecxr.train.checkpoint import Checkpoint, Variables
 from edgecxr.train.recipes import Augmentation, Recipe, Stage
 
@@ -38,6 +38,7 @@ class Films:
     dev: Sequence[int]
     dev_classes: Sequence[int]
     class_count: int
+    train_sources: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def train(
     checkpoint to go on from. Raises DivergedError and StorageError; the last checkpoint stays in both cases, and holds
     finite numbers only.
     """
-    targets = Targets.of(films.train_classes, films.class_count, balance=recipe.balance_classes)
+    sources = films.train_sources if recipe.balance_sources else None
+    targets = Targets.of(films.train_classes, films.class_count, balance=recipe.balance_classes, sources=sources)
     history = list(start.history) if start else []
     if start:
         start.variables.assign_model(model)
@@ -212,8 +214,8 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
 
     maps = [computed(films.train, views, recipe.augmentation, "train"), computed(films.dev, 1, Augmentation(), "dev")]
 
-    def learnt(places: npt.NDArray[np.intp], epoch: int) -> npt.NDArray[Any]:
-        return features.source(maps[0])(places, epoch)
+    def learnt(places: Places, turns: Places) -> npt.NDArray[Any]:
+        return features.source(maps[0])(places, turns)
 
     def dev_logits() -> npt.NDArray[np.float32]:
         watched = maps[1][0]

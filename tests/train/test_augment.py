@@ -91,6 +91,6 @@ def test_softening_keeps_the_picture_in_its_place() -> None:
 def test_a_batch_is_its_pictures() -> None:
     images = np.stack([noisy((96, 80), i) for i in range(3)])
     changes = recipe("default").augmentation
-    together = augment_batch(images, changes, 5, 1, [7, 8, 9])
+    together = augment_batch(images, changes, 5, [1, 1, 1], [7, 8, 9])
     for place, index in enumerate((7, 8, 9)):
         assert np.array_equal(together[place], augment(images[place], changes, (5, 1, index)))

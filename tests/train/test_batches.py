@@ -71,8 +71,8 @@ def test_an_epoch_taken_up_again_gives_what_was_left(first: int, workers: int) -
 def test_an_epoch_sees_each_picture_once_and_devices_share_every_batch_evenly(
     count: int, size: int, devices: int, seed: int, number: int
 ) -> None:
-    def place(places: np.ndarray, at: int) -> np.ndarray:
-        assert at == number
+    def place(places: np.ndarray, turns: np.ndarray) -> np.ndarray:
+        assert turns.tolist() == [number] * len(places)
         return places
 
     targets = Targets.of([0] * count, 1, balance=False)
@@ -86,10 +86,30 @@ def test_an_epoch_sees_each_picture_once_and_devices_share_every_batch_evenly(
 
 def test_each_picture_is_augmented_by_its_own_place_in_the_list() -> None:
     places = np.array([7, 0, 3])
-    images = augmented(PICTURES, ROWS, CHANGES, 5)(places, 4)
+    images = augmented(PICTURES, ROWS, CHANGES, 5)(places, np.array([4, 4, 6]))
     assert images.shape == (3, 71, 71, 1)
-    for image, place in zip(images[..., 0], places, strict=True):
-        assert np.array_equal(image, augment(PICTURES[ROWS[place]], CHANGES, (5, 4, int(place))))
+    for image, place, turn in zip(images[..., 0], places, [4, 4, 6], strict=True):
+        assert np.array_equal(image, augment(PICTURES[ROWS[place]], CHANGES, (5, turn, int(place))))
+
+
+def test_sources_are_drawn_by_the_square_root_of_their_films_and_classes_equally_often() -> None:
+    # Class 0: 64 films of a and 16 of b, so 2 to 1; class 1: 20 of a. An epoch is 100 draws: 33.3, 16.7, 50.
+    classes, sources = [0] * 80 + [1] * 20, ["a"] * 64 + ["b"] * 16 + ["a"] * 20
+    targets = Targets.of(classes, 2, balance=True, sources=sources)
+    assert targets.class_weights is None
+    seen: dict[tuple[int, int], int] = {}
+    for number in range(6):
+        order, turns = targets.order(seed=1, epoch=number)
+        parts = [int((order < 64).sum()), int(((order >= 64) & (order < 80)).sum()), int((order >= 80).sum())]
+        assert parts == [33, 17, 50]
+        for place, turn in zip(order.tolist(), turns.tolist(), strict=True):
+            assert seen.setdefault((place, turn), number) == number  # no picture is augmented the same way twice
+        assert not np.array_equal(order, targets.order(seed=2, epoch=number)[0])
+        assert np.array_equal(order, targets.order(seed=1, epoch=number)[0])
+    drawn = np.bincount([place for place, _ in seen], minlength=100)
+    assert drawn[:64].min() >= 3 and drawn[:64].max() <= 4  # 198 draws of 64 films that take turns
+    assert drawn[64:80].tolist().count(6) + drawn[64:80].tolist().count(7) == 16  # 102 of 16
+    assert drawn[80:].tolist() == [15] * 20  # 300 of 20
 
 
 def test_class_weights_are_the_inverse_shares_by_hand() -> None:

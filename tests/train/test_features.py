@@ -37,7 +37,7 @@ def compute(file: Path, extractor: Any = None, views: int = 3) -> np.ndarray:
     return features.compute(extractor or Corner(), PICTURES, ROWS, views, CHANGES, 9, file)
 
 
-def test_view_k_is_what_epoch_k_would_have_seen(tmp_path: Path) -> None:
+def test_view_k_is_what_a_pictures_kth_draw_would_have_seen(tmp_path: Path) -> None:
     found = compute(tmp_path / "f.npy")
     assert isinstance(found, np.memmap)
     assert not found.flags.writeable
@@ -46,8 +46,9 @@ def test_view_k_is_what_epoch_k_would_have_seen(tmp_path: Path) -> None:
     taken = features.source(found)
     places = np.array([39, 0, 17])
     for epoch in range(7):  # four more than there are views
-        expected = pictures(places, epoch % 3)[:, :2, :3, 0]
-        assert np.array_equal(taken(places, epoch), expected)
+        turns = np.array([epoch, epoch + 1, epoch])
+        expected = pictures(places, turns % 3)[:, :2, :3, 0]
+        assert np.array_equal(taken(places, turns), expected)
 
 
 def test_what_stands_is_not_computed_again(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_the_files_name_changes_with_everything_that_decides_the_features(
     monkeypatch.setattr(features, "compute", record)
     monkeypatch.setattr(loop.models, "split", lambda *_: (None, None))
     base: dict[str, Any] = {
-        "films": loop.Films(PICTURES, [0, 1, 2], [0, 1, 0], [3, 4], [0, 1], 2),
+        "films": loop.Films(PICTURES, [0, 1, 2], [0, 1, 0], [3, 4], [0, 1], 2, ["", "", ""]),
         "recipe": replace(recipes.recipe("seed"), input_size=71),
         "seed": 0,
         "around": loop.Surroundings(
@@ -180,7 +181,7 @@ def test_the_head_on_features_answers_as_the_whole_model_does(name: str, tmp_pat
     whole = models.build(recipe, 3)
     models.freeze(whole, None)
     extractor, head = models.split(whole, recipe)
-    images = augmented(PICTURES, ROWS, CHANGES, 9)(np.arange(40), 1)
+    images = augmented(PICTURES, ROWS, CHANGES, 9)(np.arange(40), np.ones(40, int))
     expected = np.concatenate([whole.predict_on_batch(images[:32]), whole.predict_on_batch(images[32:])])
     assert expected.std(axis=0).min() > 0
     kept = np.array(features.compute(extractor, PICTURES, ROWS, 2, CHANGES, 9, tmp_path / "f.npy"))[1]

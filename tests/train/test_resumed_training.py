@@ -58,15 +58,15 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def chosen() -> recipes.Recipe:
-    """The default recipe, all of it: features of a frozen backbone, then two epochs of fine-tuning."""
+    """The default recipe, all of it and averages: features of a frozen backbone, then two epochs of fine-tuning."""
     default = recipes.recipe("default")
     assert default.dropout
-    assert default.weight_averaging
-    assert default.balance_classes
+    assert default.balance_sources
     assert default.feature_views
     assert default.augmentation != recipes.Augmentation()
     assert [stage.trainable_from is None for stage in default.stages] == [True, False]
-    return replace(default, input_size=71, stages=(default.stages[0], replace(default.stages[1], epochs=2)))
+    stages = (default.stages[0], replace(default.stages[1], epochs=2))
+    return replace(default, input_size=71, stages=stages, weight_averaging=0.99)  # averages are kept too
 
 
 def fit(data: Path, folder: Path, recipe: recipes.Recipe, **options: Any) -> None:
