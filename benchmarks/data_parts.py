@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from edgecxr.dataset import SPLITS, Dataset, Example
+from edgecxr.lab.dataset import SPLITS, Dataset, Example
 
 
 def part(dataset: Dataset, sizes: Mapping[str, int | None]) -> Dataset:

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from edgecxr.bundle import Artifact, Bundle, load
 from edgecxr.errors import BundleError, UnavailableError
-from edgecxr.machine import fingerprint
+from edgecxr.system.machine import fingerprint
 
 QEMU = "qemu-x86_64"
 QEMU_AARCH64 = "qemu-aarch64"

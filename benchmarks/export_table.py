@@ -19,14 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from edgecxr import images, machine
 from edgecxr.bench import environment, rounds, spread
 from edgecxr.bundle import Bundle, load
-from edgecxr.dataset import Example, read_dataset
 from edgecxr.engines import Engine, ov
 from edgecxr.engines.select import Choice, choices, open_engine
 from edgecxr.errors import EdgecxrError, UsageError
-from edgecxr.train.run import Logits, read_run
+from edgecxr.lab.dataset import Example, read_dataset
+from edgecxr.lab.run import Logits, read_run
+from edgecxr.pictures import decode as images
+from edgecxr.system import machine
 from edgecxr_export import parity
 
 SCHEMA = 1

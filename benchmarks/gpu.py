@@ -28,12 +28,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgecxr import machine, pipeline
-from edgecxr.bench.pictures import sample_files, usable
+from edgecxr.bench.pictures import usable
 from edgecxr.bundle import Bundle, load
 from edgecxr.engines import ort
 from edgecxr.engines.select import Choice, choose, open_engine
 from edgecxr.errors import EdgecxrError, UnavailableError
+from edgecxr.pictures.sample import sample_files
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import BATCH_SIZE, Session, make_plan
+from edgecxr.system import machine
 
 ROUNDS = 5
 WARM_UP = 3  # calls of each shape before it is counted: cuDNN chooses its kernels in the first
@@ -141,13 +144,13 @@ def end_to_end(
     bundle: Bundle, choice: Choice, engine: Any, files: Sequence[Path], size: int, least: int
 ) -> dict[str, Any]:
     """Files to predictions, against decoders alone and the engine alone, in turn."""
-    plan = pipeline.make_plan(choice.device, machine.cpus(), batch_size=size)
-    session = pipeline.Session(bundle, choice.artifact, engine, plan)
+    plan = make_plan(choice.device, machine.cpus(), batch_size=size)
+    session = Session(bundle, choice.artifact, engine, plan)
     idle = replace(session, engine=Nothing(choice.device, len(bundle.labels)))
     many = list(itertools.islice(itertools.cycle(files), max(least, 8 * plan.workers, 4 * size)))
     batch = np.zeros((size, *engine.input_shape), dtype=np.uint8)
 
-    def through(opened: pipeline.Session) -> float:
+    def through(opened: Session) -> float:
         begin = time.perf_counter()
         return sum(1 for _ in pipeline.stream(opened, many)) / (time.perf_counter() - begin)
 
@@ -187,7 +190,7 @@ def measure(
                 "share_of_peak": achieved / most if most else None,
             }
         )
-    usual = pipeline.BATCH_SIZE[device]
+    usual = BATCH_SIZE[device]
     whole = {
         precision: end_to_end(bundle, choice, engine, pictures.files, usual, least)
         for precision, (choice, engine) in engines.items()

@@ -47,9 +47,9 @@ def keras(size: int, run: str | None) -> Run:
 
 def keras_model(size: int, run: str | None) -> Any:
     """The trained model of a RUN, or the same architecture with fresh weights: as fast, and its answers aren't used."""
-    from edgecxr.train import model as models
-    from edgecxr.train.recipes import recipe
-    from edgecxr.train.run import read_run
+    from edgecxr.lab.run import read_run
+    from edgecxr.lab.train import model as models
+    from edgecxr.lab.train.recipes import recipe
 
     if run:
         return models.load_run(read_run(Path(run)))
@@ -61,8 +61,8 @@ def keras_model(size: int, run: str | None) -> Any:
 
 def build_fp32(size: int, run: str | None, target: Path) -> None:
     """The Keras model as `edgecxr export` converts it to ONNX fp32."""
-    from edgecxr.train.recipes import recipe
-    from edgecxr.train.run import read_run
+    from edgecxr.lab.run import read_run
+    from edgecxr.lab.train.recipes import recipe
     from edgecxr_export import deploy, onnx_graph
 
     chosen = read_run(Path(run)).recipe if run else recipe("default")

@@ -29,9 +29,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edgecxr import images, machine
 from edgecxr.bench import environment
 from edgecxr.bundle import Bundle, load
+from edgecxr.pictures.files import find
+from edgecxr.system import machine
 
 SCHEMA = 1
 HERE = Path(__file__).parent
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--fp32", type=Path, help="where the fp32 file is, or is kept once it was made")
     arguments = parser.parse_args()
     bundle = load(arguments.model)
-    files = [path for path in images.find([arguments.pictures]).paths if is_picture(path)]
+    files = [path for path in find([arguments.pictures]).paths if is_picture(path)]
     target = arguments.output.with_suffix(".json")
     earlier = json.loads(target.read_text()) if arguments.add else None
     done = max(map(len, earlier["rounds"].values())) if earlier else 0

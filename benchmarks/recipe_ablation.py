@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from data_parts import part
 
-from edgecxr.dataset import Example, read_dataset, with_splits
-from edgecxr.train import model, pictures
-from edgecxr.train.batches import predict
-from edgecxr.train.fit import Call, default_cache, fit_dataset
-from edgecxr.train.recipes import Recipe, recipe
-from edgecxr.train.run import read_run
+from edgecxr.lab.dataset import Example, read_dataset, with_splits
+from edgecxr.lab.run import read_run
+from edgecxr.lab.train import model, pictures
+from edgecxr.lab.train.batches import predict
+from edgecxr.lab.train.fit import Call, default_cache, fit_dataset
+from edgecxr.lab.train.recipes import Recipe, recipe
 
 SIZE = 128  # px
 EPOCHS = 2  # of fine-tuning

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from edgecxr import images
 from edgecxr.bench import environment
 from edgecxr.bench.cold import peak_megabytes
 from edgecxr.bundle import load
+from edgecxr.pictures import files
 
 SCHEMA = 1
 HERE = Path(__file__).parent
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--add", action="store_true")
     arguments = parser.parse_args()
     bundle = load(arguments.model)
-    sources = [path for path in images.find([arguments.pictures]).paths if path.suffix != ".csv"]
+    sources = [path for path in files.find([arguments.pictures]).paths if path.suffix != ".csv"]
     target = arguments.output.with_suffix(".json")
     rows = {row["files"]: row for row in json.loads(target.read_text())["sizes"]} if arguments.add else {}
     for count in map(int, arguments.files.split(",")):

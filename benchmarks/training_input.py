@@ -24,12 +24,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from edgecxr.machine import cpus, fingerprint
-from edgecxr.train import accelerator as accelerators
-from edgecxr.train import model as models
-from edgecxr.train.batches import Epoch, Targets, augmented
-from edgecxr.train.fit import versions
-from edgecxr.train.recipes import recipe
+from edgecxr.lab.train import accelerator as accelerators
+from edgecxr.lab.train import model as models
+from edgecxr.lab.train.batches import Epoch, Targets, augmented
+from edgecxr.lab.train.fit import versions
+from edgecxr.lab.train.recipes import recipe
+from edgecxr.system.machine import cpus, fingerprint
 
 ROUNDS = 5
 

@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgecxr import images, pipeline
 from edgecxr.bundle import Bundle, load
-from edgecxr.dataset import read_dataset
+from edgecxr.lab.dataset import read_dataset
+from edgecxr.pictures import decode as images
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import open_session
 
 TRAINING_SIZE = 224  # px; to switch source_size on for a bundle that has none
 
@@ -52,7 +54,7 @@ def main() -> None:
 
 def compare(bundle: Bundle, originals: list[Path], twins: list[Path]) -> dict[str, object]:
     """Label agreement, change of probability, and how alike the network's inputs are, over the pairs."""
-    session = pipeline.open_session(bundle)
+    session = open_session(bundle)
     answers = [list(pipeline.stream(session, paths)) for paths in (originals, twins)]
     shares = [np.array([list(p.probabilities.values()) for p in side]) for side in answers]
     change = np.abs(shares[0] - shares[1]).max(axis=1)

@@ -5,10 +5,19 @@
     edgecxr.load           open and check a bundle, the directory that passes from the lab to the device
     edgecxr.errors         what can go wrong, as a tree
 
-The parts behind it: `images` reads and decodes (the trust boundary), `preprocess` makes the network's input, `engines`
-run the network, `postprocess` turns logits into probabilities, `pipeline` is the loop over files, `records` is what is
-written down, `bench` and `verify` say how fast and how right this machine is. `edgecxr.train` and the separate package
-`edgecxr_export` are the lab; nothing here imports them.
+The parts behind it lie along the way of a picture, and each imports only from those above it:
+
+    system, views          what the machine gives; what people look at
+    pictures               a path becomes the network's input (the trust boundary)
+    bundle, records        a model on disk, opened and checked; a prediction becomes a line that survives
+    engines                what runs the network
+    scoring                the loop over pictures, and who asks: a folder, stdin
+    device                 is it right here, what is here, what is fastest here
+    classifier             the Python API that a device embeds
+    bench, lab             how fast it is here; what a device never needs: data, training, evaluation, audit
+    edgecxr_export, cli    the export stage, a package of its own; a module a verb
+
+The runtime is the device, the extras are the lab: only `cli` and `edgecxr_export` know `lab`.
 """
 
 from __future__ import annotations
@@ -24,9 +33,9 @@ if TYPE_CHECKING:
     from edgecxr import errors
     from edgecxr.bundle import Bundle, load
     from edgecxr.classifier import Classifier
-    from edgecxr.records import Prediction
+    from edgecxr.records.prediction import Prediction
 
-_HOMES = {"Bundle": "bundle", "load": "bundle", "Classifier": "classifier", "Prediction": "records"}
+_HOMES = {"Bundle": "bundle", "load": "bundle", "Classifier": "classifier", "Prediction": "records.prediction"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr import pipeline
 from edgecxr.bundle import Bundle, load
+from edgecxr.device.golden import self_test as run_self_test
 from edgecxr.errors import UsageError
-from edgecxr.records import Prediction
-from edgecxr.verify import self_test as run_self_test
+from edgecxr.records.prediction import Prediction
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import Session, open_session
 
 
 class Classifier:
@@ -48,7 +49,7 @@ class Classifier:
         where this device doesn't give the bundle's answers.
         """
         opened = bundle if isinstance(bundle, Bundle) else load(bundle)
-        self._session = pipeline.open_session(
+        self._session = open_session(
             opened,
             device=device,
             engine=engine,
@@ -69,7 +70,7 @@ class Classifier:
         return self._session.bundle.labels
 
     @property
-    def session(self) -> pipeline.Session:
+    def session(self) -> Session:
         """The opened artifact, engine and plan, for those who want the parts."""
         return self._session
 

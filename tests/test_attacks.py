@@ -11,12 +11,13 @@ import pytest
 
 from attacks import forge, run
 from common import ROOT
-from edgecxr import bundle as bundle_module
-from edgecxr import pipeline
 from edgecxr.bundle import Bundle, load
+from edgecxr.bundle import reader as bundle_module
+from edgecxr.device.verify import verify
 from edgecxr.engines import select
 from edgecxr.errors import BundleError
-from edgecxr.verify import verify
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import open_session
 
 KEPT = ROOT / "tests" / "bundles" / "1-with-operating-points.edgecxr"
 ON_OPENVINO = "external_data_on_openvino"
@@ -50,7 +51,7 @@ def test_an_attempt_is_refused_before_an_engine_sees_it(
         if getattr(module, "VERB", "infer") == "verify":
             verify(load(bundle), engine=engine, device="cpu")
         else:
-            pipeline.open_session(load(bundle), engine=engine, device="cpu")
+            open_session(load(bundle), engine=engine, device="cpu")
     assert module.REFUSED in str(caught.value)
     assert not (tmp_path / "owned").exists()
 
@@ -90,14 +91,14 @@ def test_each_file_is_read_once_and_those_very_bytes_are_hashed_and_run(
 
     monkeypatch.setattr(bundle_module.os, "open", spy_open)
     monkeypatch.setattr(select, "make_engine", spy_make)
-    pipeline.open_session(load(folder), engine="onnxruntime", device="cpu")
+    open_session(load(folder), engine="onnxruntime", device="cpu")
     assert opened == ["bundle.json", forge.MODEL]
     assert run_bytes == [original]
 
 
 def test_a_bundle_that_is_replaced_while_it_runs_changes_no_answer(tmp_path: Path) -> None:
     folder = forge.bundle(tmp_path / "t.edgecxr")
-    session = pipeline.open_session(load(folder), engine="onnxruntime", device="cpu")
+    session = open_session(load(folder), engine="onnxruntime", device="cpu")
     picture = np.tile(np.arange(96, dtype=np.uint8) * 2, (80, 1))
     before = pipeline.score(session, [picture])[0]
     shutil.rmtree(folder)

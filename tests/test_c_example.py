@@ -16,8 +16,8 @@ import pytest
 
 from common import ROOT
 from edgecxr.bundle import Bundle, load
+from edgecxr.device.golden import WIDER_TOLERANCES
 from edgecxr.engines.ov import OpenVinoEngine
-from edgecxr.verify import WIDER_TOLERANCES
 
 SOURCE = ROOT / "examples" / "c"
 SMALL = ROOT / "tests/bundles/1-first.edgecxr"  # tests/tiny.py's network, in fp32

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from common import REAL
-from edgecxr import images
+from edgecxr.pictures import files
 
 PICTURES = 10_000
 MAX_PEAK_MB = 300
@@ -56,7 +56,7 @@ def test_ten_thousand_pictures(tmp_path: Path, samples: Path, kind: str) -> None
     if kind == "originals":
         if not (REAL / "fullres").is_dir():
             pytest.skip(f"no real pictures at {REAL} (set EDGECXR_DATA)")
-        originals = list(images.find([REAL / "fullres"]).paths)
+        originals = list(files.find([REAL / "fullres"]).paths)
     records = tmp_path / "records.jsonl"
     folder = links(tmp_path / "in", originals)
     command = [sys.executable, "-m", "edgecxr", "infer", folder, "-o", records, "-q", "--engine", "onnxruntime"]

@@ -11,9 +11,10 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from common import noisy
-from edgecxr import pipeline
 from edgecxr.bundle import load
-from edgecxr.preprocess import Contract, bit_depth, preprocess, to_uint8
+from edgecxr.pictures.preprocess import Contract, bit_depth, preprocess, to_uint8
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import Plan, Session, make_plan, open_session
 
 SMALL = Contract(height=48, width=40, source_size=None)
 pictures = hnp.arrays(np.uint8, st.tuples(st.integers(33, 70), st.integers(33, 70)))
@@ -67,9 +68,7 @@ asked = st.none() | st.integers(1, 4096)
 def test_a_plan_is_what_was_asked_for_and_never_empty(
     device: str, cpus: int, workers: int | None, threads: int | None, batch_size: int | None, shared_pool: bool
 ) -> None:
-    plan = pipeline.make_plan(
-        device, cpus, workers=workers, threads=threads, batch_size=batch_size, shared_pool=shared_pool
-    )
+    plan = make_plan(device, cpus, workers=workers, threads=threads, batch_size=batch_size, shared_pool=shared_pool)
     assert plan.workers == (workers or plan.workers) >= 1
     assert plan.threads == (threads or plan.threads) >= 1
     assert plan.batch_size == (batch_size or plan.batch_size) >= 1
@@ -78,8 +77,8 @@ def test_a_plan_is_what_was_asked_for_and_never_empty(
 
 
 @pytest.fixture(scope="module")
-def session(tiny_bundle: Path) -> pipeline.Session:
-    return pipeline.open_session(load(tiny_bundle), device="cpu", engine="onnxruntime", workers=1, threads=1)
+def session(tiny_bundle: Path) -> Session:
+    return open_session(load(tiny_bundle), device="cpu", engine="onnxruntime", workers=1, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +95,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 6), max_size=40), st.integers(1, 5), st.integers(1, 9), st.integers(0, 45))
 def test_every_file_comes_out_once_in_its_place_however_batched(
-    session: pipeline.Session, files: list[Path], chosen: list[int], workers: int, batch_size: int, stop_after: int
+    session: Session, files: list[Path], chosen: list[int], workers: int, batch_size: int, stop_after: int
 ) -> None:
-    spread = replace(session, plan=pipeline.Plan(workers, 1, batch_size))
+    spread = replace(session, plan=Plan(workers, 1, batch_size))
     paths, seen = [files[index] for index in chosen], []
     for prediction in pipeline.stream(spread, iter(paths), lambda: len(seen) >= stop_after):
         seen.append(prediction)

@@ -8,8 +8,9 @@ from PIL import Image
 
 import tiny
 from common import noisy
-from edgecxr import pipeline
 from edgecxr.bundle import Bundle, load
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import open_session
 
 # Of a logit, between batches of one size and of another; measured: 4e-6 in fp32 and 1e-6 in int8 with ONNX Runtime,
 # where logits reach 45 and 2.4; 0 with OpenVINO.
@@ -34,7 +35,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def logits(bundle: Bundle, paths: list[Path], engine: str, precision: str, order: list[int], **plan: int) -> np.ndarray:
     """(N, K) in the order of `paths`, however they were handed over."""
-    session = pipeline.open_session(bundle, device="cpu", engine=engine, precision=precision, **plan)
+    session = open_session(bundle, device="cpu", engine=engine, precision=precision, **plan)
     found = np.full((len(paths), len(bundle.labels)), np.nan, dtype=np.float32)
     predictions = pipeline.stream(session, [paths[index] for index in order])
     for index, prediction in zip(order, predictions, strict=True):

@@ -3,7 +3,8 @@
 import re
 
 from common import ROOT
-from edgecxr import images, structure
+from edgecxr.pictures import decode as images
+from edgecxr.pictures import files, limits
 
 TEXT = (ROOT / "SECURITY.md").read_text()
 
@@ -22,6 +23,6 @@ def test_every_claim_has_a_test() -> None:
 
 
 def test_the_limits_are_the_programs() -> None:
-    assert f"{images.MAX_BYTES >> 20} MiB, {images.MAX_PIXELS // 10**6} megapixels" in TEXT
-    assert f"{structure.MAX_PIXELS_A_BYTE:,} pixels a byte" in TEXT
-    assert f"`read_timeout` after {images.READ_SECONDS:g} s; from {images.MAX_STALLED} such reads on" in TEXT
+    assert f"{files.MAX_BYTES >> 20} MiB, {images.MAX_PIXELS // 10**6} megapixels" in TEXT
+    assert f"{limits.MAX_PIXELS_A_BYTE:,} pixels a byte" in TEXT
+    assert f"`read_timeout` after {files.READ_SECONDS:g} s; from {files.MAX_STALLED} such reads on" in TEXT

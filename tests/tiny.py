@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecxr.bundle import SCHEMA, manifest_digest
-from edgecxr.preprocess import Contract
+from edgecxr.pictures.preprocess import Contract
 
 LABELS = ("covid", "normal", "viral_pneumonia")
 SIZE = 64

@@ -14,7 +14,8 @@
 Pages and plots are in `edgecxr.pages` (extra: eval).
 """
 
-from edgecxr.bench.pictures import golden_files, sample_files, spread
+from edgecxr.bench.pictures import golden_files
 from edgecxr.bench.quick import bench
+from edgecxr.pictures.sample import sample_files, spread
 
 __all__ = ["bench", "golden_files", "sample_files", "spread"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from edgecxr import machine
+from edgecxr.system import machine
 
 CPUS = "sys/devices/system/cpu"
 

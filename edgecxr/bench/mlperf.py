@@ -26,12 +26,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr import machine, pipeline
 from edgecxr.bench import environment, report
 from edgecxr.bench.pictures import Pictures, usable
 from edgecxr.bundle import Bundle
 from edgecxr.errors import EdgecxrError, UnavailableError
-from edgecxr.postprocess import probabilities
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.postprocess import probabilities
+from edgecxr.scoring.session import Session, open_session
+from edgecxr.system import machine
 
 SECONDS = 600.0  # the rules' minimum; a shorter run doesn't conform
 INSTALL = "pip install 'edgecxr[loadgen]'"
@@ -51,7 +53,7 @@ def load_loadgen() -> Any:
 
 
 def mlperf(
-    session: pipeline.Session,
+    session: Session,
     files: Sequence[Path],
     scenario: str,
     *,
@@ -100,9 +102,7 @@ class _System:
     what is asked after it is answered at once, so that the run ends. No sample may be answered twice.
     """
 
-    def __init__(
-        self, loadgen: Any, session: pipeline.Session, pictures: Pictures, advance: Callable[[int, int], Any]
-    ) -> None:
+    def __init__(self, loadgen: Any, session: Session, pictures: Pictures, advance: Callable[[int, int], Any]) -> None:
         self._loadgen, self.session, self._advance = loadgen, session, advance
         contract, files = session.bundle.preprocessing, pictures.files
         self._files = files
@@ -305,8 +305,8 @@ def headline(report: Mapping[str, Any]) -> str:
     return f"{report['scenario']}: {figure}, {report['result']}{unmet}{short}"
 
 
-def session_for(bundle: Bundle, scenario: str, **options: Any) -> pipeline.Session:
+def session_for(bundle: Bundle, scenario: str, **options: Any) -> Session:
     """The session that suits a scenario: every CPU on one sample, or one-threaded workers for eight or all of them."""
     if scenario == "single":
         options["workers"] = options.get("workers") or 1
-    return pipeline.open_session(bundle, **options)
+    return open_session(bundle, **options)

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edgecxr import checksums, images
 from edgecxr.bundle import GOLDEN_INPUTS, Bundle
 from edgecxr.errors import PictureRejected, UsageError
+from edgecxr.pictures import checksums
+from edgecxr.pictures import decode as images
+from edgecxr.pictures.files import read
+from edgecxr.pictures.sample import spread
 
-MAX_PICTURES = 200  # of the folder that was given, evenly chosen
 MAX_INPUTS = 64  # network inputs that are held in memory: 6 MB, more than the caches hold, as a stream would be
 
 
@@ -30,18 +32,6 @@ class Pictures:
     left_out: int  # files that would be rejected, which is faster than any picture is scored
     megapixels: float  # median of the files that can be scored
     megabytes: float  # likewise, 10^6 bytes
-
-
-def spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` places out of `count`, at even distances."""
-    wanted = min(count, wanted)
-    return [i * count // wanted for i in range(wanted)]
-
-
-def sample_files(paths: Sequence[Path], limit: int = MAX_PICTURES) -> tuple[Path, ...]:
-    """At most `limit` of the files found under `paths`, evenly chosen; raises UsageError where there is none."""
-    found = images.find(paths).paths
-    return tuple(found[place] for place in spread(len(found), limit))
 
 
 def golden_files(bundle: Bundle, folder: Path) -> tuple[Path, ...]:
@@ -62,30 +52,30 @@ def golden_files(bundle: Bundle, folder: Path) -> tuple[Path, ...]:
 
 
 def usable(
-    bundle: Bundle, files: Sequence[Path], advance: Callable[[int, int], Any] = lambda done, total: None
+    bundle: Bundle, paths: Sequence[Path], advance: Callable[[int, int], Any] = lambda done, total: None
 ) -> Pictures:
     """The files that can be scored, each decoded once; raises UsageError where there is none."""
     good: list[Path] = []
     ready: list[npt.NDArray[np.uint8]] = []
     sizes: list[float] = []
-    for done, file in enumerate(files, 1):
+    for done, file in enumerate(paths, 1):
         try:
-            data = images.read(file)
+            data = read(file)
             checksums.check(file, hashlib.sha256(data).hexdigest())
             picture = images.decode(data, bundle.preprocessing)
             ready.append(images.prepare(picture, bundle.preprocessing))
         except PictureRejected:
             continue
         finally:
-            advance(done, len(files))
+            advance(done, len(paths))
         good.append(file)
         sizes.append(picture.width * picture.height / 1e6)
     if not good:
-        raise UsageError(f"none of the {len(files)} pictures can be scored, there is nothing to measure")
+        raise UsageError(f"none of the {len(paths)} pictures can be scored, there is nothing to measure")
     return Pictures(
         files=tuple(good),
         inputs=np.stack([ready[place] for place in spread(len(ready), MAX_INPUTS)])[..., None],
-        left_out=len(files) - len(good),
+        left_out=len(paths) - len(good),
         megapixels=float(np.median(sizes)),
         megabytes=float(np.median([file.stat().st_size for file in good])) / 1e6,
     )

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr import pipeline
 from edgecxr.bench import environment, report, rounds
 from edgecxr.bench.cold import cold_starts
 from edgecxr.bench.pictures import Pictures, usable
@@ -20,7 +19,9 @@ from edgecxr.bench.stages import StageClock
 from edgecxr.bundle import Bundle
 from edgecxr.engines.select import Choice
 from edgecxr.errors import DeviceMemoryError, UsageError
-from edgecxr.records import Prediction
+from edgecxr.records.prediction import Prediction
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import Session
 
 SECONDS = 40.0  # with loading and reading, under a minute
 COLD_SHARE = 0.3  # of the time, for processes that start anew
@@ -142,12 +143,12 @@ def _model_case(opened: Opened, inputs: npt.NDArray[np.uint8], size: int) -> Cas
     )
 
 
-def _picture_call(session: pipeline.Session, files: Sequence[Path]) -> Callable[[], Any]:
+def _picture_call(session: Session, files: Sequence[Path]) -> Callable[[], Any]:
     turns = itertools.cycle(files)
     return lambda: _scored(pipeline.score(session, [next(turns)]))
 
 
-def _folder_call(session: pipeline.Session, files: Sequence[Path], portion: int) -> Callable[[], Any]:
+def _folder_call(session: Session, files: Sequence[Path], portion: int) -> Callable[[], Any]:
     turns = itertools.cycle(files)
     return lambda: _scored(pipeline.stream(session, itertools.islice(turns, portion)))
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgecxr import machine, pipeline
 from edgecxr.bundle import Artifact, Bundle
 from edgecxr.engines import ort
 from edgecxr.engines.select import Choice, choices, open_engine
 from edgecxr.errors import UnavailableError
+from edgecxr.scoring.session import Session, make_plan
+from edgecxr.system import machine
 
 
 def measurable(bundle: Bundle, device: str, engine: str, precision: str) -> tuple[list[Choice], tuple[str, ...]]:
@@ -31,7 +32,7 @@ def measurable(bundle: Bundle, device: str, engine: str, precision: str) -> tupl
 class Opened:
     """A loaded session, and how long reading, checking and loading the artifact took."""
 
-    session: pipeline.Session
+    session: Session
     load_ms: float
 
     def identity(self, what: str, batch_size: int) -> dict[str, Any]:
@@ -55,11 +56,11 @@ class Opened:
 
 def open_timed(bundle: Bundle, choice: Choice, workers: int | None = None) -> Opened:
     """Load a choice with the plan that `infer` would make, or with `workers`."""
-    plan = pipeline.make_plan(choice.device, machine.cpus(), workers=workers, shared_pool=choice.engine == ort.NAME)
+    plan = make_plan(choice.device, machine.cpus(), workers=workers, shared_pool=choice.engine == ort.NAME)
     begin = time.perf_counter()
     engine = open_engine(bundle, choice, plan.threads, plan.workers)
     load_ms = 1e3 * (time.perf_counter() - begin)
-    return Opened(pipeline.Session(bundle, choice.artifact, engine, plan), load_ms)
+    return Opened(Session(bundle, choice.artifact, engine, plan), load_ms)
 
 
 def accuracy(bundle: Bundle, artifact: Artifact) -> dict[str, Any] | None:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecxr import images, pipeline
-from edgecxr.postprocess import probabilities
+from edgecxr.pictures import decode as images
+from edgecxr.pictures import files
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.postprocess import probabilities
+from edgecxr.scoring.session import Session
 
 STAGES = ("read", "decode", "preprocess", "run", "post")
 
@@ -25,17 +28,17 @@ class StageClock:
     probabilities, and the record as it is written.
     """
 
-    def __init__(self, session: pipeline.Session, files: Sequence[Path]) -> None:
+    def __init__(self, session: Session, paths: Sequence[Path]) -> None:
         self._session = session
-        self._turns = itertools.cycle(files)
-        self._template = pipeline.score(session, [files[0]])[0]
+        self._turns = itertools.cycle(paths)
+        self._template = pipeline.score(session, [paths[0]])[0]
         self.seconds: list[tuple[float, ...]] = []  # a row a call, in the order of STAGES
 
     def __call__(self) -> None:
         bundle, labels = self._session.bundle, self._session.bundle.labels
         now: Callable[[], float] = time.perf_counter
         times = [now()]
-        data = images.read(next(self._turns))
+        data = files.read(next(self._turns))
         sha256 = hashlib.sha256(data).hexdigest()
         times.append(now())
         picture = images.decode(data, bundle.preprocessing)

@@ -10,10 +10,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edgecxr import pipeline
 from edgecxr.bench import environment, report
 from edgecxr.bench.pictures import usable
 from edgecxr.bundle import Bundle
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import Session
 
 WINDOWS = 60  # about as many points as a plot wants
 MIN_WINDOW, MAX_WINDOW = 1.0, 30.0  # s
@@ -33,7 +34,7 @@ class Window:
 
 
 def sustained(
-    session: pipeline.Session,
+    session: Session,
     files: Sequence[Path],
     minutes: float,
     *,

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr import machine
 from edgecxr.engines import LOAD_ERRORS
 from edgecxr.engines.pool import Pool
 from edgecxr.errors import BundleError, DeviceMemoryError, UnavailableError
+from edgecxr.system import machine
 
 NAME = "onnxruntime"
 INSTALL = "pip install 'edgecxr[cpu]' (or 'edgecxr[gpu]')"

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from edgecxr.engines import Engine, litert, ort, ov
 from edgecxr.engines.select import COMPUTES, FORMATS, ORDER, installed_engines, make_engine
 from edgecxr.errors import BundleError, GateError, UnavailableError
-from edgecxr.machine import cpus
+from edgecxr.system.machine import cpus
 from edgecxr_export import onnx_graph
 
 ONNX, TFLITE = "onnx", "tflite"

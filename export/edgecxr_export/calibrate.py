@@ -11,8 +11,8 @@ import numpy.typing as npt
 import onnx
 
 from edgecxr.engines import ort
-from edgecxr.machine import cpus
-from edgecxr_export.onnx_graph import INPUT
+from edgecxr.system.machine import cpus
+from edgecxr_export.onnx_graph import INPUT, body
 
 BATCH = 1  # pictures at a time: every activation of Xception at 299 px is 200 MB a picture, and is held three times
 BINS = 4096  # of a histogram: a percentile is found to a 4096th of the range, a sixteenth of a step of uint8
@@ -35,13 +35,6 @@ class Extent:
     def scaled(self, factors: npt.NDArray[np.floating]) -> Extent:
         """The extent of the tensor with each channel times its factor (C,), all positive."""
         return Extent((self.lowest * factors).astype(np.float32), (self.highest * factors).astype(np.float32))
-
-
-def body(model: Any) -> list[Any]:
-    """The nodes that become integers: from the first convolution to the last Relu."""
-    nodes = list(model.graph.node)
-    kinds = [node.op_type for node in nodes]
-    return nodes[kinds.index("Conv") : len(kinds) - kinds[::-1].index("Relu")]
 
 
 def extents(model: Any, inputs: npt.NDArray[np.uint8]) -> dict[str, Extent]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgecxr.evaluation.subsets import not_measured, pair_title
+from edgecxr.lab.evaluation.subsets import not_measured, pair_title
 
 Report = Mapping[str, Any]
 

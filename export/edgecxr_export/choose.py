@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr.engines import Engine
-from edgecxr.postprocess import probabilities
-from edgecxr_export import calibrate, quantize
+from edgecxr.scoring.postprocess import probabilities
+from edgecxr_export import onnx_graph, quantize
 from edgecxr_export.networks import MIN_MAX, PERCENTILES, Networks
 
 Key = TypeVar("Key")
@@ -75,7 +75,7 @@ class Quantizer:
     @property
     def nodes(self) -> list[str]:
         """Names of the convolutions that may stay in float: all but the first, which reads the picture's own bytes."""
-        return [node.name for node in calibrate.body(self._networks.model) if node.op_type == "Conv"][1:]
+        return [node.name for node in onnx_graph.body(self._networks.model) if node.op_type == "Conv"][1:]
 
     def suspects(self, way: Way) -> list[str]:
         """Those of `nodes` that rounded weights harm most, at most SUSPECTS, the worst first."""

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from edgecxr import bundle as bundles
 from edgecxr.bundle import OperatingPoint
+from edgecxr.bundle import reader as bundles
 from edgecxr.engines import ort
-from edgecxr.evaluation.report import SCHEMA as EVALUATION_SCHEMA
-from edgecxr.evaluation.report import evaluate_logits
-from edgecxr.evaluation.temperature import Calibration
-from edgecxr.train.run import CURVES, Run
+from edgecxr.lab.evaluation.report import SCHEMA as EVALUATION_SCHEMA
+from edgecxr.lab.evaluation.report import evaluate_logits
+from edgecxr.lab.evaluation.temperature import Calibration
+from edgecxr.lab.run import CURVES, Run
 from edgecxr_export import artifacts, reports
 from edgecxr_export.card import model_card
 from edgecxr_export.gates import Gates

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr.errors import UsageError
-from edgecxr.train import model as models
-from edgecxr.train.recipes import Recipe
-from edgecxr.train.run import Run
+from edgecxr.lab.run import Run
+from edgecxr.lab.train import model as models
+from edgecxr.lab.train.recipes import Recipe
 
 FIRST_CONV = "block1_conv1"
 FIRST_NORM = "block1_conv1_bn"

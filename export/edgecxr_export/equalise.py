@@ -18,7 +18,8 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from edgecxr_export.calibrate import Extent, body
+from edgecxr_export.calibrate import Extent
+from edgecxr_export.onnx_graph import body
 
 # A depthwise reader has a scale for each channel's weights, so equal channels cost nothing there: all of the way.
 # A dense reader's weights share a scale over the channels: what the activation gains they lose, and half of it is the

@@ -18,7 +18,7 @@ from edgecxr.bundle import GOLDEN_EXPECTED, GOLDEN_INPUTS
 from edgecxr.engines import Engine, ort
 from edgecxr.engines.select import make_engine
 from edgecxr.errors import EdgecxrError, UnavailableError
-from edgecxr.preprocess import Contract, preprocess
+from edgecxr.pictures.preprocess import Contract, preprocess
 from edgecxr_export import reports
 from edgecxr_export.artifacts import Artifact, openings
 from edgecxr_export.phantoms import draw

@@ -9,8 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecxr.errors import GateError
-from edgecxr_export.calibrate import body
-from edgecxr_export.onnx_graph import INPUT, canonical
+from edgecxr_export.onnx_graph import INPUT, body, canonical
 
 
 def half(model: Any) -> Any:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from edgecxr.bench import spread
 from edgecxr.engines import Engine
-from edgecxr.train.run import Logits
+from edgecxr.lab.run import Logits
 from edgecxr_export import choose, onnx_graph, quantize
 from edgecxr_export.artifacts import ONNX, TFLITE, Artifact
 from edgecxr_export.networks import Networks

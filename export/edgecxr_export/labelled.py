@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr.dataset import Dataset, folds, read_dataset, with_splits, without_origin
 from edgecxr.errors import DataError, UsageError
-from edgecxr.train import pictures as training_pictures
-from edgecxr.train.run import Logits, Run
+from edgecxr.lab.dataset import Dataset, folds, read_dataset, with_splits, without_origin
+from edgecxr.lab.run import Logits, Run
+from edgecxr.lab.train import pictures as training_pictures
 
 
 @dataclass(frozen=True)

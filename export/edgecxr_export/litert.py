@@ -36,7 +36,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.errors import GateError, UsageError
-from edgecxr.machine import cpus
+from edgecxr.system.machine import cpus
 from edgecxr_export import tflite_graph
 from edgecxr_export.tflite_graph import CONVOLUTIONS, INPUT, OUTPUTS, Census
 

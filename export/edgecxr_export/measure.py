@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edgecxr.bench import spread
-from edgecxr.terminal import progress
-from edgecxr.train.run import Logits, Run
+from edgecxr.lab.run import Logits, Run
+from edgecxr.views.terminal import progress
 from edgecxr_export import labelled
 from edgecxr_export import parity as parities
 from edgecxr_export.artifacts import Artifact

@@ -159,3 +159,10 @@ def serialise(proto: Any, metadata: Mapping[str, str]) -> bytes:
     onnx.checker.check_model(proto, full_check=True)
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
+
+
+def body(model: Any) -> list[Any]:
+    """The nodes that become integers: from the first convolution to the last Relu."""
+    nodes = list(model.graph.node)
+    kinds = [node.op_type for node in nodes]
+    return nodes[kinds.index("Conv") : len(kinds) - kinds[::-1].index("Relu")]

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from edgecxr.bench import spread
 from edgecxr.engines import Engine
 from edgecxr.errors import UsageError
-from edgecxr.evaluation.bootstrap import draws
-from edgecxr.evaluation.calibration import expected_calibration_error
-from edgecxr.evaluation.intervals import percentile_interval, wilson_interval
-from edgecxr.postprocess import probabilities
-from edgecxr.train.run import Logits
+from edgecxr.lab.evaluation.bootstrap import draws
+from edgecxr.lab.evaluation.calibration import expected_calibration_error
+from edgecxr.lab.evaluation.intervals import percentile_interval, wilson_interval
+from edgecxr.lab.run import Logits
+from edgecxr.scoring.postprocess import probabilities
 
 BATCH = 8
 EVIDENCE_PICTURES = 32  # the sum of the evidence is arithmetic, not statistics: a few pictures tell

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgecxr import bundle as bundles
 from edgecxr.bundle import Bundle
+from edgecxr.bundle import reader as bundles
+from edgecxr.device.verify import verify
 from edgecxr.errors import GateError, UsageError
-from edgecxr.train import storage
-from edgecxr.verify import verify
+from edgecxr.lab.train import storage
 
 
 def publish(output: Path, contents: Mapping[str, bytes], overwrite: bool) -> Bundle:

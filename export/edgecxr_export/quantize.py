@@ -16,10 +16,10 @@ from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry
 
-from edgecxr.dataset import Example
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import DataError, GateError
-from edgecxr.machine import cpus
+from edgecxr.lab.dataset import Example
+from edgecxr.system.machine import cpus
 from edgecxr_export.onnx_graph import INPUT, bias_tensor, canonical
 
 MIN_PICTURES = 8  # below this the ranges of the activations are an accident

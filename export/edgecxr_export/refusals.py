@@ -11,11 +11,11 @@ from typing import Any
 
 import keras
 
-from edgecxr import bundle as bundles
+from edgecxr.bundle import reader as bundles
 from edgecxr.engines import litert
 from edgecxr.errors import GateError, UnavailableError, UsageError
-from edgecxr.evaluation.report import SCHEMA as EVALUATION_SCHEMA
-from edgecxr.train import storage
+from edgecxr.lab.evaluation.report import SCHEMA as EVALUATION_SCHEMA
+from edgecxr.lab.train import storage
 from edgecxr_export import onnx_graph, reports
 from edgecxr_export.artifacts import KINDS, TFLITE, planned
 from edgecxr_export.gates import Gates

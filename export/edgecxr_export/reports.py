@@ -12,9 +12,9 @@ from typing import Any
 
 import onnx
 
-from edgecxr.dataset import Dataset
 from edgecxr.engines import ort
-from edgecxr.train.run import HISTORY, Run
+from edgecxr.lab.dataset import Dataset
+from edgecxr.lab.run import HISTORY, Run
 from edgecxr_export.artifacts import Artifact
 from edgecxr_export.parity import Parity
 
@@ -77,7 +77,7 @@ def provenance(run: Run, notes: Sequence[str]) -> dict[str, Any]:
     import tensorflow as tf
     import tf2onnx
 
-    from edgecxr.train.fit import versions
+    from edgecxr.lab.train.fit import versions
 
     described = run.description
     return {

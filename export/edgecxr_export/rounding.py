@@ -18,8 +18,9 @@ import onnx
 from onnx import numpy_helper
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from edgecxr_export.calibrate import activations, body
+from edgecxr_export.calibrate import activations
 from edgecxr_export.equalise import is_depthwise
+from edgecxr_export.onnx_graph import body
 
 DAMPING = 0.01  # of the mean second moment, added to each column's own (GPTQ): the inverse must exist
 BLOCK = 128  # columns whose errors are carried on together; the result is the same for any

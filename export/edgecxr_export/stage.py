@@ -11,15 +11,15 @@ import numpy as np
 from rich.console import Console
 
 import edgecxr
-from edgecxr import bundle as bundles
 from edgecxr.bundle import Bundle
+from edgecxr.bundle import reader as bundles
 from edgecxr.errors import DataError
-from edgecxr.evaluation.operating import fit_operating_points
-from edgecxr.evaluation.temperature import fit_temperature
-from edgecxr.postprocess import probabilities
-from edgecxr.train import storage
-from edgecxr.train.fit import default_cache
-from edgecxr.train.run import Run, read_run
+from edgecxr.lab.evaluation.operating import fit_operating_points
+from edgecxr.lab.evaluation.temperature import fit_temperature
+from edgecxr.lab.run import Run, read_run
+from edgecxr.lab.train import storage
+from edgecxr.lab.train.fit import default_cache
+from edgecxr.scoring.postprocess import probabilities
 from edgecxr_export import half, int8, labelled, litert, onnx_graph, quantize, refusals, reports
 from edgecxr_export.artifacts import ONNX, TFLITE, Artifact, planned
 from edgecxr_export.contents import About, Findings, contents, metadata, parity_report

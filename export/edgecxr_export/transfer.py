@@ -18,7 +18,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from edgecxr.errors import GateError
 from edgecxr_export import tflite_graph
-from edgecxr_export.calibrate import body
+from edgecxr_export.onnx_graph import body
 from edgecxr_export.tflite_graph import CONVOLUTIONS
 
 KIN = 1e-4  # of a kernel's largest weight: both converters fold the batch norms, each in its own order

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from edgecxr.bench import compare, environment, rounds
+from edgecxr.bench import plots as bench_plots
+from edgecxr.bench.page import page
 from edgecxr.bench.rounds import Samples
-from edgecxr.pages import bench_plots
-from edgecxr.pages.bench import page
 
 
 def conditions() -> dict[str, Any]:

@@ -175,7 +175,7 @@ def on_full_disk(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The command line where reports don't fit on the disk, which is seen when they are written."""
     pytest.importorskip("resource")
     script = (
-        "import resource, sys\nfrom edgecxr import cli_bench\nreal = cli_bench._write\n"
+        "import resource, sys\nfrom edgecxr.cli import bench as cli_bench\nreal = cli_bench._write\n"
         "def full(*rest):\n    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n    real(*rest)\n"
         "cli_bench._write = full\n"
         f"sys.argv = {['edgecxr', *map(str, arguments)]!r}\nfrom edgecxr.__main__ import main\nmain()\n"

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecxr import pipeline
 from edgecxr.bench import quick
 from edgecxr.bench.pictures import usable
 from edgecxr.bundle import load
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import DeviceMemoryError, UsageError
+from edgecxr.scoring.session import open_session
 
 
 def test_a_picture_that_its_checksum_rejects_is_left_out(tiny_bundle: Path, picture: Callable[..., Path]) -> None:
@@ -26,7 +26,7 @@ def test_a_picture_that_its_checksum_rejects_is_left_out(tiny_bundle: Path, pict
 
 
 def test_a_picture_that_is_rejected_meanwhile_ends_it(tiny_bundle: Path, picture: Callable[..., Path]) -> None:
-    session = pipeline.open_session(load(tiny_bundle), engine="onnxruntime")
+    session = open_session(load(tiny_bundle), engine="onnxruntime")
     file = picture("a.png", seed=1)
     calls = quick._picture_call(session, [file]), quick._folder_call(session, [file], 3)
     for call in calls:

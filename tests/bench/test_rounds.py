@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgecxr import pipeline
 from edgecxr.bench import rounds, spread
 from edgecxr.bench.rounds import Case, Samples
 from edgecxr.bench.stages import STAGES, StageClock
 from edgecxr.bundle import load
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import open_session
 
 
 class Clock:
@@ -86,7 +87,7 @@ def test_spread_is_even_and_within() -> None:
 
 def test_stages_do_what_the_pipeline_does(tiny_bundle: Path, picture: Callable[..., Path]) -> None:
     files = [picture(f"{i}.png", seed=i) for i in range(2)]
-    session = pipeline.open_session(load(tiny_bundle), engine="onnxruntime", workers=1)
+    session = open_session(load(tiny_bundle), engine="onnxruntime", workers=1)
     clock = StageClock(session, files)
     asked: list[np.ndarray] = []
     run = session.engine.run

@@ -17,9 +17,9 @@ MAX_SLOPE_KB = 1024.0  # a thousand pictures
 # In a process of its own, so that nothing of pytest is measured: the command line itself, looked at as it goes.
 PROGRAM = """
 import json, os, sys
-from edgecxr import infer
+from edgecxr.scoring import folder
 every, samples, done = int(sys.argv.pop(1)), [], 0
-real = infer.score
+real = folder.score
 def look():
     pages = int(open('/proc/self/statm').read().split()[1])
     samples.append([done, pages * os.sysconf('SC_PAGE_SIZE') / 1024, len(os.listdir('/proc/self/fd'))])
@@ -32,7 +32,7 @@ def score(run, advance=lambda: None):
         advance()
     real(run, count)
     print(json.dumps(samples))
-infer.score = score
+folder.score = score
 from edgecxr.__main__ import main
 main()
 """

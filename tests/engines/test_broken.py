@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import tiny
-from edgecxr import diagnosis
 from edgecxr.bundle import Bundle, load
+from edgecxr.device import explain
+from edgecxr.device.verify import verify
 from edgecxr.engines import litert, ort, ov
 from edgecxr.engines.select import choices, choose
 from edgecxr.errors import UnavailableError
-from edgecxr.verify import verify
 
 ENGINES = {"onnxruntime": ort, "openvino": ov, "litert": litert}
 
@@ -168,6 +168,6 @@ def test_a_failed_check_is_told_without_a_library_that_is_broken(
         monkeypatch.delitem(sys.modules, name)
     inputs = tiny.golden_inputs()
     expected = np.zeros((len(inputs), len(tiny.LABELS)), np.float32)
-    assert diagnosis.float_difference(b"", inputs, expected) is None
+    assert explain.float_difference(b"", inputs, expected) is None
     with pytest.raises(UnavailableError, match=r"onnxruntime is installed and can't be loaded \(worn out\)"):
         ort.OnnxRuntimeEngine(b"", "cpu", "fp32", 1)

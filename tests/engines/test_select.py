@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecxr import Classifier, pipeline
+from edgecxr import Classifier
 from edgecxr.bundle import Bundle, load
+from edgecxr.device.verify import verify
 from edgecxr.engines import ort, ov, select
 from edgecxr.engines.select import choices, choose, choose_artifact, choose_engine, installed_engines
 from edgecxr.errors import BundleError, UnavailableError
-from edgecxr.verify import verify
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import open_session
 
 ALL = ("onnxruntime", "openvino", "litert")
 MODULES = ("onnxruntime", "openvino", "ai_edge_litert")
@@ -177,14 +179,14 @@ def test_workers_change_no_bit(both: Bundle, picture: Callable[..., Path], engin
     paths = [picture(f"{i}.png", seed=i) for i in range(12)]
     answers = []
     for workers in (1, 4):
-        session = pipeline.open_session(both, engine=engine, workers=workers, threads=1)
+        session = open_session(both, engine=engine, workers=workers, threads=1)
         answers.append([tuple(p.logits.values()) for p in pipeline.stream(session, paths * 4)])
     assert answers[0] == answers[1]
 
 
 @pytest.mark.skipif(not ov.has_bf16(), reason="this CPU has no bfloat16 instructions")
 def test_bfloat16_stands_in_the_record(both: Bundle, picture: Callable[..., Path]) -> None:
-    session = pipeline.open_session(both, precision="bf16")
+    session = open_session(both, precision="bf16")
     record = pipeline.score(session, [picture()])[0].to_record(both.labels)
     assert (record["engine"], record["precision"]) == ("openvino", "bf16")
 

@@ -54,7 +54,7 @@ def lively(recipe: Any, pictures: np.ndarray) -> Any:
     """
     import keras
 
-    from edgecxr.train import model as models
+    from edgecxr.lab.train import model as models
 
     keras.utils.set_random_seed(7)
     model = models.build(recipe, len(LABELS))
@@ -82,7 +82,7 @@ def lively(recipe: Any, pictures: np.ndarray) -> Any:
 
 @pytest.fixture(scope="session", params=["pooled", "flatten-dense16"])
 def network(request: pytest.FixtureRequest) -> Network:
-    from edgecxr.train.recipes import recipe
+    from edgecxr.lab.train.recipes import recipe
     from edgecxr_export.deploy import deploy_model
     from edgecxr_export.onnx_graph import convert, serialise
 
@@ -127,8 +127,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_folder(folder: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A RUN of one short fit on the phantoms, from a backbone whose features differ between pictures."""
-    from edgecxr.train.fit import fit
-    from edgecxr.train.recipes import Stage, recipe
+    from edgecxr.lab.train.fit import fit
+    from edgecxr.lab.train.recipes import Stage, recipe
 
     short = replace(
         recipe("default"),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from edgecxr_export.calibrate import body, extents, percentiles
+from edgecxr_export.calibrate import extents, percentiles
+from edgecxr_export.onnx_graph import body
 
 from .small import pictures, small_graph
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from edgecxr.dataset import Example
-from edgecxr.evaluation.operating import fit_operating_points
-from edgecxr.evaluation.report import evaluate_logits
-from edgecxr.postprocess import probabilities
+from edgecxr.lab.dataset import Example
+from edgecxr.lab.evaluation.operating import fit_operating_points
+from edgecxr.lab.evaluation.report import evaluate_logits
+from edgecxr.scoring.postprocess import probabilities
 from edgecxr_export.card import model_card
 from edgecxr_export.gates import Gates
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from edgecxr.engines.ort import OnnxRuntimeEngine
-from edgecxr.train.run import Logits
+from edgecxr.lab.run import Logits
 from edgecxr_export import choose, int8
 from edgecxr_export.artifacts import Artifact
 from edgecxr_export.choose import Quantizer, Way, choose_way, sensitivities

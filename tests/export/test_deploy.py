@@ -74,7 +74,7 @@ def test_evidence_is_each_place_s_own_share(network: Network) -> None:
 
 
 def test_the_reference_model_is_the_run_s(run_folder: Path) -> None:
-    from edgecxr.train.run import read_run
+    from edgecxr.lab.run import read_run
     from edgecxr_export.deploy import reference_model
 
     run = read_run(run_folder)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from edgecxr.engines.ort import OnnxRuntimeEngine
-from edgecxr_export.calibrate import body, extents
+from edgecxr_export.calibrate import extents
 from edgecxr_export.choose import Quantizer, Way
 from edgecxr_export.equalise import equalised, links
 from edgecxr_export.networks import Networks
+from edgecxr_export.onnx_graph import body
 
 from .small import pictures, small_graph, with_ends
 

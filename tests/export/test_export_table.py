@@ -13,10 +13,10 @@ from PIL import Image
 
 import tiny
 from common import ROOT, noisy
-from edgecxr import images
 from edgecxr.bundle import load
 from edgecxr.errors import UsageError
-from edgecxr.train.run import DESCRIPTION, WEIGHTS, Logits, write_logits
+from edgecxr.lab.run import DESCRIPTION, WEIGHTS, Logits, write_logits
+from edgecxr.pictures import decode as images
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -48,7 +48,7 @@ def by_hand(data: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def a_run(folder: Path, logits: Logits, labels: tuple[str, ...] = tiny.LABELS) -> Path:
-    from edgecxr.train.recipes import recipe
+    from edgecxr.lab.train.recipes import recipe
 
     folder.mkdir()
     write_logits(folder, {"test": logits})

@@ -9,9 +9,8 @@ from onnx import TensorProto, numpy_helper
 
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import GateError
-from edgecxr_export.calibrate import body
 from edgecxr_export.half import half
-from edgecxr_export.onnx_graph import serialise
+from edgecxr_export.onnx_graph import body, serialise
 
 from .small import pictures, small_graph
 

@@ -16,11 +16,11 @@ import pytest
 from tensorflow.lite.python import schema_py_generated as schema
 
 import tiny
-from edgecxr import modelfile
 from edgecxr.bundle import load, manifest_digest
+from edgecxr.bundle import network as modelfile
+from edgecxr.device.verify import verify
 from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.errors import GateError, UsageError
-from edgecxr.verify import verify
 from edgecxr_export import litert, tflite_graph
 from edgecxr_export.deploy import EvidenceHead, deploy_model
 

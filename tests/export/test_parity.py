@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgecxr.errors import UsageError
-from edgecxr.train.run import Logits
+from edgecxr.lab.run import Logits
 from edgecxr_export.parity import checked_reference, compare, compare_evidence, run_logits, spread
 
 

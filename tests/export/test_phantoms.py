@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.images import decode, prepare
-from edgecxr.preprocess import Contract
+from edgecxr.pictures.decode import decode, prepare
+from edgecxr.pictures.preprocess import Contract
 from edgecxr_export.phantoms import SAMPLES, draw, write_samples
 
 

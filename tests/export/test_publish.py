@@ -13,7 +13,7 @@ from edgecxr.bundle import load
 from edgecxr.errors import GateError, StorageError, UsageError
 from edgecxr_export.publish import publish
 from edgecxr_export.reports import to_bytes
-from train.full_disk import files_unlimited_afterwards, limit_files
+from full_disk import files_unlimited_afterwards, limit_files
 
 
 def tiny_contents(folder: Path) -> dict[str, bytes]:

@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgecxr.dataset import Example
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import DataError, GateError
+from edgecxr.lab.dataset import Example
 from edgecxr_export import quantize as module
 from edgecxr_export.choose import Quantizer, Way
 from edgecxr_export.networks import Networks

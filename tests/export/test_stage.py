@@ -16,13 +16,13 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgecxr import bundle as bundles
-from edgecxr.dataset import Dataset, folds, read_dataset, without_origin
+from edgecxr.bundle import reader as bundles
+from edgecxr.device.verify import verify
 from edgecxr.engines import ov
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import DataError, GateError, StorageError, UsageError
-from edgecxr.train.run import read_run
-from edgecxr.verify import verify
+from edgecxr.lab.dataset import Dataset, folds, read_dataset, without_origin
+from edgecxr.lab.run import read_run
 from edgecxr_export.gates import Gates
 from edgecxr_export.golden import TOLERANCES, golden_inputs
 from edgecxr_export.labelled import run_splits
@@ -97,7 +97,7 @@ def test_int8_files_are_small_and_hold_integers(made: bundles.Bundle) -> None:
 
 def test_fp32_answers_as_the_run_does(made: bundles.Bundle, run_folder: Path, folder: Path) -> None:
     """Independent of the stage's own figures: pictures from their files, through the bundle's bytes."""
-    from edgecxr import images
+    from edgecxr.pictures import decode as images
 
     stored = read_run(run_folder).logits("dev")
     engine = OnnxRuntimeEngine(made.read("model.fp32.onnx"), "cpu", "fp32", 1)

@@ -13,10 +13,10 @@ from onnx import numpy_helper
 from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.errors import GateError
 from edgecxr_export import litert, tflite_graph, transfer
-from edgecxr_export.calibrate import body
 from edgecxr_export.deploy import deploy_model
 from edgecxr_export.equalise import is_depthwise
 from edgecxr_export.networks import Networks
+from edgecxr_export.onnx_graph import body
 
 from .conftest import Network, inputs
 from .small import with_ends

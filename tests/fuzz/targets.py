@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgecxr import bundle, checksums, images, modelfile
+from edgecxr.bundle import network
+from edgecxr.bundle import reader as bundle
 from edgecxr.errors import BundleError, PictureRejected
-from edgecxr.preprocess import Contract
+from edgecxr.pictures import checksums
+from edgecxr.pictures import decode as images
+from edgecxr.pictures.preprocess import Contract
 
 CORPUS = Path(__file__).parent / "corpus"
 CONTRACT = Contract(height=64, width=64)
@@ -38,11 +41,11 @@ def of_bundle(data: bytes) -> None:
         if kind == b"m":
             _manifest(rest)
         elif kind == b"o":
-            modelfile.check(rest, "onnx")
-            modelfile.metadata(rest)
-            assert modelfile.precision(rest) in bundle.PRECISIONS
+            network.check(rest, "onnx")
+            network.metadata(rest)
+            assert network.precision(rest) in bundle.PRECISIONS
         elif kind == b"t":
-            modelfile.check(rest, "tflite")
+            network.check(rest, "tflite")
         elif kind == b"g":
             _golden(rest, b"[]").golden_inputs()
         elif kind == b"e":

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from common import noisy
-from edgecxr import images
 from edgecxr.errors import PictureRejected
-from edgecxr.preprocess import Contract
+from edgecxr.pictures import decode as images
+from edgecxr.pictures.preprocess import Contract
 from hostile import measure, pictures
 
 MEMORY_MB = 64  # the bound on growth over a clean run

@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from common import ROOT
-from edgecxr import images, pipeline
 from edgecxr.bundle import load
 from edgecxr.errors import PictureRejected
+from edgecxr.pictures import decode as images
+from edgecxr.pictures import files
+from edgecxr.scoring import pipeline
+from edgecxr.scoring.session import open_session
 from hostile import measure
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="these places are POSIX's")
@@ -101,9 +104,9 @@ def test_folders_nest_deeper_than_calls(tmp_path: Path, picture: Callable[..., P
             Path("d").mkdir()
             os.chdir("d")
         os.chdir(before)
-        (found,) = images.find([top]).paths
+        (found,) = files.find([top]).paths
         with pytest.raises(PictureRejected, match=r"File name too long"):
-            images.read(found)
+            files.read(found)
     finally:
         os.chdir(before)
         subprocess.run(["rm", "-rf", str(top)], check=True)
@@ -142,9 +145,9 @@ def test_what_may_not_be_read_is_one_record(tmp_path: Path, tiny_bundle: Path, p
 def test_what_vanishes_or_grows_between_listing_and_reading_is_one_record(
     tmp_path: Path, tiny_bundle: Path, picture: Callable[..., Path]
 ) -> None:
-    session = pipeline.open_session(load(tiny_bundle), device="cpu", engine="onnxruntime", workers=2)
+    session = open_session(load(tiny_bundle), device="cpu", engine="onnxruntime", workers=2)
     good = [picture(f"in/{number}.png", seed=number) for number in range(6)]
-    found = images.find([tmp_path / "in"]).paths
+    found = files.find([tmp_path / "in"]).paths
     good[1].unlink()
     good[3].unlink()
     good[3].mkdir()
@@ -168,7 +171,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_taken_for_whole(
 
     monkeypatch.setattr(images.os, "fdopen", grow)
     with pytest.raises(PictureRejected, match="changed its length"):
-        images.read(path)
+        files.read(path)
 
 
 def test_a_folder_that_vanishes_while_the_tree_is_walked_is_one_record(
@@ -184,7 +187,7 @@ def test_a_folder_that_vanishes_while_the_tree_is_walked_is_one_record(
         return real(path)
 
     monkeypatch.setattr(images.os, "scandir", scandir)
-    assert [path.name for path in images.find([tmp_path / "in"]).paths] == ["a.png", "gone"]
+    assert [path.name for path in files.find([tmp_path / "in"]).paths] == ["a.png", "gone"]
 
 
 def test_a_device_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +197,7 @@ def test_a_device_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "watchdog").symlink_to("/dev/null")  # to open the real one would start it
     monkeypatch.setattr(images.os, "open", opened)
     with pytest.raises(PictureRejected) as caught:
-        images.read(tmp_path / "watchdog")
+        files.read(tmp_path / "watchdog")
     assert caught.value.code == "not_a_file"
 
 
@@ -202,26 +205,26 @@ def test_a_device_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def stalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Reads of names that begin with `stall` don't come back until the event is set; half a second is waited."""
     event = threading.Event()
-    real = images._read
+    real = files._read
 
     def read(path: Path) -> object:
         if path.name.startswith("stall"):
             event.wait(60)
         return real(path)
 
-    monkeypatch.setattr(images, "_read", read)
-    monkeypatch.setattr(images, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(files, "_read", read)
+    monkeypatch.setattr(files, "READ_SECONDS", 0.5)
     yield event
     event.set()
-    for task in images._stalled:
+    for task in files._stalled:
         task.join(10)
-    images._stalled.clear()
+    files._stalled.clear()
 
 
 def test_a_read_that_stalls_is_read_timeout_after_the_stated_time(
     tmp_path: Path, tiny_bundle: Path, picture: Callable[..., Path], stalled: threading.Event
 ) -> None:
-    session = pipeline.open_session(load(tiny_bundle), device="cpu", engine="onnxruntime", workers=2)
+    session = open_session(load(tiny_bundle), device="cpu", engine="onnxruntime", workers=2)
     names = ["a.png", "stall-1.png", "b.png", "stall-2.png", "c.png"]
     paths = [picture(f"in/{name}") for name in names]
     begin = time.monotonic()
@@ -236,30 +239,30 @@ def test_a_read_that_stalls_is_read_timeout_after_the_stated_time(
 def test_a_dead_share_costs_minutes_and_not_days(
     picture: Callable[..., Path], stalled: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(files, "READ_SECONDS", 0.05)
     path, good = picture("stall.png"), picture("good.png")
     before = threading.active_count()
-    for _ in range(images.MAX_STALLED):
+    for _ in range(files.MAX_STALLED):
         with pytest.raises(PictureRejected, match="within"):
-            images.read(path)
+            files.read(path)
     begin = time.monotonic()
     for _ in range(1000):
         with pytest.raises(PictureRejected, match="earlier reads haven't come back") as caught:
-            images.read(path)
+            files.read(path)
         assert caught.value.code == "read_timeout"
     assert time.monotonic() - begin < 5
-    assert len(images._stalled) == images.MAX_STALLED
-    assert threading.active_count() - before <= images.MAX_STALLED
+    assert len(files._stalled) == files.MAX_STALLED
+    assert threading.active_count() - before <= files.MAX_STALLED
     stalled.set()  # the share is back
-    for task in list(images._stalled):
+    for task in list(files._stalled):
         task.join(10)
-    assert images.read(good) == good.read_bytes()
+    assert files.read(good) == good.read_bytes()
 
 
 def test_a_stalled_read_does_not_keep_the_program_from_ending(tmp_path: Path, tiny_bundle: Path) -> None:
     code = (
-        "import sys, time\nfrom edgecxr import images\n"
-        "images.READ_SECONDS, images._read = 0.5, lambda path: time.sleep(600)\n"
+        "import sys, time\nfrom edgecxr.pictures import files\n"
+        "files.READ_SECONDS, files._read = 0.5, lambda path: time.sleep(600)\n"
         f"sys.argv = ['edgecxr', 'infer', {str(ROOT / 'samples')!r}, '-m', {str(tiny_bundle)!r}, '-o', '-']\n"
         "from edgecxr.__main__ import main\nmain()\n"
     )
@@ -273,10 +276,10 @@ def test_an_error_of_ours_is_loud_and_no_timeout(picture: Callable[..., Path], m
     def broken(path: Path, status: object) -> None:
         raise ZeroDivisionError("by design")
 
-    monkeypatch.setattr(images, "_unfit", broken)
+    monkeypatch.setattr(files, "_unfit", broken)
     with pytest.raises(ZeroDivisionError, match="by design"):
-        images.read(picture())
+        files.read(picture())
 
 
 def test_the_stated_time_is_half_a_minute() -> None:
-    assert images.READ_SECONDS == 30
+    assert files.READ_SECONDS == 30

@@ -67,12 +67,12 @@ def test_a_csv_that_does_not_fit_leaves_its_journal(task: Task) -> None:
     csv = Task(task.folder, task.bundle, task.output.with_name("out.csv"))
     csv.output.write_bytes(OLD)
     code = (
-        "import sys, resource\nfrom edgecxr import recording\n"
-        "real = recording.write_csv\n"
+        "import sys, resource\nfrom edgecxr.records import output\n"
+        "real = output.write_csv\n"
         "def full(*rest):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "    return real(*rest)\n"
-        f"recording.write_csv = full\nsys.argv = {csv.command('--overwrite')[2:]!r}\n"
+        f"output.write_csv = full\nsys.argv = {csv.command('--overwrite')[2:]!r}\n"
         "from edgecxr.__main__ import main\nmain()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)

@@ -1,0 +1,41 @@
+"""A model on disk: `reader` opens and checks a bundle, `network` a network file by itself."""
+
+from edgecxr.bundle.reader import (
+    CARD,
+    EMBEDDED,
+    FORMATS,
+    GOLDEN_EXPECTED,
+    GOLDEN_INPUTS,
+    MANIFEST,
+    METADATA_PREFIX,
+    PRECISIONS,
+    SCHEMA,
+    SUFFIX,
+    Artifact,
+    Bundle,
+    Expected,
+    OperatingPoint,
+    load,
+    manifest_digest,
+    parse,
+)
+
+__all__ = [
+    "CARD",
+    "EMBEDDED",
+    "FORMATS",
+    "GOLDEN_EXPECTED",
+    "GOLDEN_INPUTS",
+    "MANIFEST",
+    "METADATA_PREFIX",
+    "PRECISIONS",
+    "SCHEMA",
+    "SUFFIX",
+    "Artifact",
+    "Bundle",
+    "Expected",
+    "OperatingPoint",
+    "load",
+    "manifest_digest",
+    "parse",
+]

@@ -1,0 +1,159 @@
+"""`edgecxr eval` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from edgecxr.cli import extras
+from edgecxr.cli.console import consoles, print_json
+from edgecxr.cli.options import DeviceOption, EngineOption, JsonOption, PrecisionOption, ThreadsOption
+from edgecxr.errors import UsageError
+from edgecxr.system import storage
+
+SUFFIXES = (".json", ".html")
+PLOTS = ("confusion.png", "roc.png", "reliability.png")
+
+
+def evaluate(
+    model: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Bundle, or a RUN of edgecxr train; - is the embedded bundle.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder per class, or a folder with a manifest.csv (of a RUN, by default: where it was then).",
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["train", "dev", "test", "all"] | None,
+        typer.Option(help="Default: test where there are splits, else all. A RUN has dev and test."),
+    ] = None,
+    where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
+    ignore_label: Annotated[list[str] | None, typer.Option(help="Leave out a label; may be repeated.")] = None,
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Batches in hand at a time.")] = None,
+    threads: ThreadsOption = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", help="Write the report: .json, or .html for a page; may be repeated."),
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help=f"Write {', '.join(PLOTS)} there.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a model's answers with labels, by class, origin and age, with intervals and calibration (extra: eval).
+
+    A bundle scores the pictures on this device; of a RUN, or of a cross-validation's folder of them, the logits that
+    training stored are taken.
+
+    Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable,
+    70 a report can't be written on a full disk.
+    """
+    from edgecxr.lab.evaluation.table import evaluation_tables
+    from edgecxr.views import terminal
+
+    targets = output or []
+    storage.check_reports(targets, SUFFIXES, overwrite=overwrite)
+    if plots is not None:
+        _check_plots(plots, overwrite)
+    reports = extras.load_lab("edgecxr.lab.evaluation.report", "eval")
+    stored = extras.load_lab("edgecxr.lab.evaluation.stored", "eval")
+    # A page or plots that can't be made shouldn't be noticed after the scoring.
+    drawing = extras.load_lab("edgecxr.lab.evaluation.page", "eval") if targets or plots else None
+    conditions = extras.conditions(where)
+    ignored = ignore_label or []
+    out, err = consoles()
+    reader = stored.reader_of(model)
+    if reader is not None:
+        asked = {"--device": device, "--engine": engine, "--precision": precision, "-j": workers, "--threads": threads}
+        _refuse_for_a_run(asked)
+        scored, found = reader(model, data, split, conditions, ignored)
+    elif data is None:
+        raise UsageError(f"a bundle needs labelled pictures, give DATA: edgecxr eval {model} DATA")
+    else:
+        options = {
+            "device": device,
+            "engine": engine,
+            "precision": precision,
+            "workers": workers,
+            "threads": threads,
+        }
+        bar = terminal.progress(err, "scoring")
+        with bar:
+            task = bar.add_task("", total=None)
+            scored, found = stored.of_bundle(
+                model,
+                data,
+                split,
+                conditions,
+                ignored,
+                options,
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    bar = terminal.progress(err, "resampling")
+    with bar:
+        task = bar.add_task("", total=None)
+        figures = reports.evaluate_logits(
+            found["labels"],
+            scored.examples,
+            scored.logits,
+            found["temperature"],
+            operating_points=found["operating_points"],
+            seed=seed,
+            advance=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    report = {
+        "data": found["data"],
+        "split": found["split"],
+        "where": conditions,
+        "ignored_labels": ignored,
+        **figures,
+        "rejected": scored.rejected_json(),
+        **found["provenance"],
+    }
+    try:
+        if as_json:
+            print_json(report)
+        else:
+            for table in evaluation_tables(report):
+                out.print(table)
+                out.print()
+            for file, reason in scored.rejected:
+                err.print(terminal.printable(f"rejected: {file}: {reason}"))
+    finally:  # even where nobody reads the terminal any more
+        _write(targets, plots, report, drawing)
+    raise typer.Exit(1 if scored.rejected else 0)
+
+
+def _refuse_for_a_run(asked: Mapping[str, object]) -> None:
+    given = [option for option, value in asked.items() if value not in ("auto", None)]
+    if given:
+        raise UsageError(f"a run's logits are stored and nothing is computed; leave out {', '.join(given)}")
+
+
+def _check_plots(folder: Path, overwrite: bool) -> None:
+    """Raise UsageError or StorageError where the plots can't be written, in a folder that is there or is to be made."""
+    target = storage.resolve(folder)
+    if not target.parent.is_dir() or (target.exists() and not target.is_dir()):
+        raise UsageError(f"the plots can't be written there, no such folder or not a folder: {folder}")
+    if target.exists():
+        storage.check_reports([folder / name for name in PLOTS], (".png",), overwrite=overwrite)
+    else:
+        storage.check_writable(folder)
+
+
+def _write(targets: Sequence[Path], plots: Path | None, report: dict[str, Any], drawing: Any) -> None:
+    def contents() -> Iterator[tuple[Path, str | bytes]]:
+        for path in targets:
+            yield path, storage.json_text(report) if path.suffix.lower() == ".json" else drawing.page(report)
+        if plots is not None:
+            for name, content in drawing.plots(report).items():
+                yield plots / name, content
+
+    storage.write_reports(contents())

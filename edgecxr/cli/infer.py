@@ -1,0 +1,163 @@
+"""`edgecxr infer` on the command line: parse, call, print, exit code."""
+
+# Parameters of a typer command stay out of `from __future__ import annotations`: it reads them at run time.
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from edgecxr.cli.console import complain, consoles, log_to_stderr, print_json, reader_left
+from edgecxr.cli.options import (
+    DeviceOption,
+    EngineOption,
+    ModelOption,
+    PrecisionOption,
+    QuietOption,
+    ThreadsOption,
+    VerboseOption,
+)
+from edgecxr.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgecxr.scoring.folder import Run
+
+
+def infer(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH…", help="Pictures and folders of pictures.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Write records to a .jsonl or .csv file; - is JSON lines on stdout."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the output of a run that was stopped, or begin one. A file is finished where the output "
+            "has its path, length and time of change; one that changed, or couldn't be read, is scored again, and its "
+            "new record replaces the old one. An output of another bundle or engine is refused.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output file that exists, once the new one is whole.")
+    ] = False,
+    stdin: Annotated[
+        bool,
+        typer.Option(
+            "--stdin", help="Stay loaded: a path a line on stdin, for each at once a record a line on stdout."
+        ),
+    ] = False,
+    recursive: Annotated[bool, typer.Option(help="Walk into folders of folders.")] = True,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first rejected picture.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take only this many of the pictures, the first, finished ones included.")
+    ] = None,
+    name_by: Annotated[
+        Literal["path", "hash"],
+        typer.Option("--id", help="What stands in a record's path: the file's name, or the hash of what it holds."),
+    ] = "path",
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Run the golden vectors first; exit 5 where the answers are wrong here.")
+    ] = False,
+    batch_size: Annotated[int | None, typer.Option("-b", "--batch-size", help="Pictures a batch.")] = None,
+    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Batches in hand at a time.")] = None,
+    threads: ThreadsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run's summary as JSON on stdout.")] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Score pictures and folders; one record for each file, whatever happens to the others.
+
+    While a run lasts, its records are in the .jsonl itself or, for a .csv and with --overwrite, in FILE.part: nothing
+    that was written is lost to a kill, and at most a second of it to a power cut. --resume goes on from there.
+
+    Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device or engine unavailable, 5 wrong
+    golden vectors, 70 records can't be kept, 130 and 143 stopped with everything in hand written.
+    """
+    from edgecxr.bundle import load
+    from edgecxr.device.golden import self_test as check_golden
+    from edgecxr.records import output as recording
+    from edgecxr.scoring import folder
+    from edgecxr.scoring import stdin as resident
+    from edgecxr.scoring.session import open_session
+    from edgecxr.views import terminal
+
+    if verbose:
+        log_to_stderr()
+    to_stdout = stdin or str(output) == "-"
+    if stdin and (paths or resume or overwrite or limit or str(output) not in ("None", "-")):
+        raise UsageError("--stdin takes paths from stdin and writes to stdout: no PATH, -o FILE or --limit beside it")
+    if not stdin and not paths:
+        raise UsageError("no pictures were named; give files, folders, or --stdin")
+    if as_json and to_stdout:
+        raise UsageError("--json and records on stdout both want stdout; write the records to a file")
+    if resume and (output is None or to_stdout):
+        raise UsageError("--resume goes on with a file of records; name it with -o FILE")
+    place = None if output is None or to_stdout else recording.check(output, overwrite=overwrite, going_on=resume)
+    inputs = None if stdin else folder.find(paths or [], place, recursive=recursive, limit=limit)
+    session = open_session(
+        load(model),
+        device=device,
+        engine=engine,
+        precision=precision,
+        workers=workers,
+        threads=threads,
+        batch_size=batch_size,
+    )
+    if self_test:
+        passed = check_golden(session.bundle, session.artifact, session.engine)
+        log.info("self-test passed: a logit is off by %.3g at most", passed.max_difference)
+    options = folder.Options(name_by, fail_fast)
+    out, err = consoles()
+    if inputs is None:
+        run = resident.serve(session, options, reader_left)
+    else:
+        run = folder.prepare(session, inputs, place, options, overwrite=overwrite, going_on=resume, to_stdout=to_stdout)
+        for note in () if quiet else run.notes:
+            err.print(terminal.printable(f"resumed: {note}"))
+        bar = terminal.progress(err, "scoring")
+        with bar:
+            bar.disable = bar.disable or quiet
+            task = bar.add_task("", total=len(run.todo))
+            try:
+                folder.score(run, lambda: bar.advance(task))
+            except BrokenPipeError:
+                reader_left()
+    _report(run, out, err, as_json=as_json, quiet=quiet)
+    if run.signal is not None:
+        raise typer.Exit(128 + run.signal)
+    raise typer.Exit(1 if run.tally.statuses["rejected"] else 0)
+
+
+def _report(run: "Run", out: "Console", err: "Console", *, as_json: bool, quiet: bool) -> None:
+    from edgecxr.cli import tables
+    from edgecxr.views import terminal
+
+    summary, tally = run.summary(), run.tally
+    if as_json:
+        print_json(summary)
+    elif run.output is None:
+        rows = [*tally.shown, *tally.rejected]
+        out.print(tables.predictions_table(rows, run.session.bundle.labels, summary["records"]))
+    if run.left_in is not None:
+        complain(f"stopped; the records are kept, and --resume goes on: {run.left_in}")
+    if quiet:
+        return
+    err.print(tables.run_summary(summary), markup=False)
+    if run.output is not None:  # else they stand in the table
+        rejected = [p for p in [*tally.shown, *tally.rejected] if p.status == "rejected"]
+        for prediction in rejected[:10]:
+            err.print(terminal.printable(f"rejected: {prediction.path}: {prediction.error_message}"))
+        more = tally.statuses["rejected"] - len(rejected[:10])
+        if more > 0:
+            err.print(f"and {more} more rejected; each has its record")

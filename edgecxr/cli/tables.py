@@ -1,0 +1,146 @@
+"""Tables and sentences that one verb prints: finished results in, nothing decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from edgecxr.views.terminal import printable
+
+if TYPE_CHECKING:
+    from edgecxr.bundle import Bundle
+    from edgecxr.device.doctor import Diagnosis
+    from edgecxr.device.tune import Tuning
+    from edgecxr.device.verify import Verification
+    from edgecxr.records.prediction import Prediction
+
+_MARKS = {"ok": ("✓", "green"), "note": ("•", "yellow"), "problem": ("✗", "red")}
+
+
+def predictions_table(predictions: Sequence[Prediction], labels: Sequence[str], total: int) -> Table:
+    """One row a picture, with its calibrated probabilities; `total` may be more than the rows at hand."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("picture")
+    table.add_column("answer")
+    for label in labels:
+        table.add_column(f"p({label})", justify="right")
+    for prediction in predictions:
+        answer = Text(prediction.label or f"{prediction.status}: {prediction.error_code}")
+        answer.stylize("red" if prediction.label is None else "bold")
+        shares = [f"{prediction.probabilities[label]:.3f}" if prediction.probabilities else "" for label in labels]
+        table.add_row(printable(prediction.path or ""), answer, *shares)
+    if total > len(predictions):
+        table.caption = f"{len(predictions)} of {total} shown, -o FILE writes all"
+        table.caption_justify = "left"
+    return table
+
+
+def run_summary(summary: dict[str, Any]) -> str:
+    """The closing lines of `infer`."""
+    statuses = ", ".join(f"{count} {status}" for status, count in summary["statuses"].items())
+    answers = ", ".join(f"{label} {count}" for label, count in summary["labels"].items())
+    left_out = f" ({summary['skipped']} passed over)" if summary["skipped"] else ""
+    left_out += f" ({summary['resumed']} of them by an earlier run)" if summary["resumed"] else ""
+    return (
+        f"{summary['records']} pictures in {summary['seconds']:.1f} s, {summary['pictures_per_second']:.1f}/s: "
+        f"{statuses or 'none'}{left_out}{'; ' + answers if answers else ''}\n"
+        f"{summary['model']} {summary['precision']}, {summary['engine']} {summary['provider']}, "
+        f"{summary['workers']} workers, {summary['threads']} engine threads, batches of {summary['batch_size']}"
+        f"{', as tuned here' if summary['tuned'] else ''}"
+    )
+
+
+def verification_table(verification: Verification) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("artifact", "engine", "device"):
+        table.add_column(column)
+    for column in ("golden", "max |Δlogit|", "tolerance", "flips", ""):
+        table.add_column(column, justify="right")
+    for check in verification.golden:
+        mark, style = _MARKS["ok" if check.passed else "problem"]
+        table.add_row(
+            check.artifact,
+            f"{check.engine} {check.provider}",
+            check.device,
+            str(check.pictures),
+            f"{check.max_difference:.2g}",
+            f"{check.tolerance:.2g}",
+            str(check.label_flips),
+            Text(mark, style=style),
+        )
+    return table
+
+
+def bundle_table(bundle: Bundle) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    contract = bundle.preprocessing
+    reduced = f", first reduced to {contract.source_size} px" if contract.source_size else ""
+    rows: dict[str, str | Text] = {
+        "model": f"{bundle.name} {bundle.version}",
+        "path": printable(str(bundle.path)),
+        "sha256": bundle.digest,
+        "labels": ", ".join(bundle.labels),
+        "input": f"grey uint8, {contract.width} x {contract.height} px{reduced}",
+        "resize": f"{contract.filter}, {contract.geometry}",
+        "temperature": f"{bundle.temperature:.3f}",
+    }
+    for point in bundle.operating_points:
+        rows[f"{point.label} at {point.target_sensitivity:.0%} of {point.split}"] = (
+            f"p >= {point.threshold:.3f}: sensitivity {point.sensitivity:.1%}, specificity {point.specificity:.1%}"
+        )
+    for artifact in bundle.artifacts:
+        preferred = ", preferred" if artifact.preferred else ""
+        rows[artifact.file] = f"{artifact.format} {artifact.precision}, {artifact.bytes / 1e6:.1f} MB{preferred}"
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def diagnosis_table(diagnosis: Diagnosis) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    found = diagnosis.machine
+    memory = f", {found['memory_bytes'] / 2**30:.0f} GiB" if found["memory_bytes"] else ""
+    features = " ".join(found["cpu_features"]) or "none of note"
+    table.add_row("", f"{found['cpu']}, {found['cpus_usable']} CPUs usable{memory} ({features})")
+    table.add_row("", f"{found['system']}, Python {found['python']}")
+    for gpu in found["gpus"]:
+        table.add_row("", printable(gpu))
+    for finding in diagnosis.findings:
+        mark, style = _MARKS[finding.level]
+        table.add_row(Text(mark, style=style), Text(finding.what))
+        if finding.repair:
+            table.add_row("", Text(f"  → {finding.repair}", style="bold"))
+    return table
+
+
+def tuning_table(found: Tuning) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"{found.pictures} pictures, {found.seconds:.0f} s")
+    for name in ("engine", "device", "precision"):
+        table.add_column(name)
+    for name in ("workers", "threads", "batch", "pictures/s", "spread", "other labels"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for candidate in found.candidates:
+        c, rates = candidate.configuration, candidate.rates
+        table.add_row(
+            c.engine,
+            c.device,
+            c.precision,
+            str(c.workers),
+            str(c.threads),
+            str(c.batch_size),
+            f"{candidate.rate:.1f}" if rates else "",
+            f"{min(rates):.1f} to {max(rates):.1f}" if rates else "",
+            "" if candidate.label_changes is None else str(candidate.label_changes),
+            "winner" if candidate is found.winner else candidate.left_out,
+        )
+    return table

@@ -1,0 +1,112 @@
+"""The lab's verbs on the command line: train and export. Parse and call; nothing of the lab is loaded before."""
+
+import os
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from edgecxr.cli.extras import conditions, load_lab
+from edgecxr.errors import UnavailableError, UsageError
+
+BACKENDS = ("tensorflow", "jax")  # of Keras, that training is tested on
+
+
+def train(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The RUN, a folder that is absent or empty.")],
+    recipe: Annotated[Literal["default", "seed"], typer.Option(help="seed is the original tutorial's.")] = "default",
+    backbone_weights: Annotated[
+        str,
+        typer.Option(
+            metavar="imagenet|none|PATH",
+            help="imagenet is downloaded by Keras; PATH is a weights file, or a RUN in whose backbone to begin.",
+        ),
+    ] = "imagenet",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the last stage.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Highest rate of the last stage, above 0 and at most 1.")
+    ] = None,
+    input_size: Annotated[int | None, typer.Option(min=71, max=1024, help="Side of the network's input, px.")] = None,
+    feature_views: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=4, help="Views of each picture that a frozen backbone computes once; 0: each epoch its own."
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Decides weights, shuffling, augmentation and splits.")
+    ] = 0,
+    where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, max=20, help="Cross-validate: a RUN a fold, and folds.json over all of them.")
+    ] = None,
+    hold_out_origin: Annotated[
+        str | None, typer.Option(metavar="ORIGIN", help="Leave one source out: test on it, learn from the others.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "gpu"], typer.Option(help="A GPU asked for by name is used or the run fails.")
+    ] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished RUN of the same call.")] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder for decoded pictures, kept for the next call (default: edgecxr in your cache's)."),
+    ] = None,
+    workers: Annotated[int, typer.Option("-j", "--workers", min=1, max=256, help="Threads that augment.")] = 1,
+) -> None:
+    """Fit a classifier: weights, curves, and logits on dev and test, in RUN (extra: train).
+
+    A checkpoint is kept after each epoch and when Ctrl-C or SIGTERM stops the run; --resume goes on from it.
+    """
+    if folds is not None and hold_out_origin is not None:
+        raise UsageError("--folds and --hold-out-origin are two ways to choose the test pictures; give one of them")
+    recipes: Any = import_module("edgecxr.lab.train.recipes")
+    chosen = recipes.recipe(recipe)
+    if input_size is not None:
+        chosen = replace(chosen, input_size=input_size)
+    if feature_views is not None:
+        chosen = replace(chosen, feature_views=feature_views)
+    if learning_rate is not None and not 0 < learning_rate <= 1:  # a NaN isn't either
+        raise UsageError(f"--learning-rate expects a number above 0 and at most 1, got {learning_rate}")
+    last = {"epochs": epochs, "learning_rate": learning_rate}
+    last_stage = replace(chosen.stages[-1], **{name: value for name, value in last.items() if value is not None})
+    chosen = replace(chosen, stages=(*chosen.stages[:-1], last_stage))
+    _choose_backend(device)
+    console = Console(stderr=True, highlight=False, markup=False)
+    options: dict[str, Any] = {
+        "backbone_weights": backbone_weights,
+        "seed": seed,
+        "where": conditions(where),
+        "device": device,
+        "resume": resume,
+        "cache": cache,
+        "workers": workers,
+        "console": console,
+    }
+    if folds is None:
+        fit = load_lab("edgecxr.lab.train.fit", "train").fit
+        fit(data, output, chosen, hold_out_origin=hold_out_origin, **options)
+    else:
+        report = load_lab("edgecxr.lab.train.crossval", "train").cross_validate(data, output, chosen, folds, **options)
+        share = report["accuracy"]
+        low, high = share["interval95"]
+        console.print(f"accuracy over {folds} folds: {share['value']:.1%} ({low:.1%}–{high:.1%}); runs in {output}")
+
+
+def _choose_backend(device: str) -> None:
+    """What Keras must be told before it is imported."""
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend not in BACKENDS:
+        raise UsageError(f"KERAS_BACKEND must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend == "jax" and not find_spec("jax"):
+        raise UnavailableError("KERAS_BACKEND is jax, which isn't here; run: pip install 'edgecxr[train-gpu]'")
+    # The extra train-gpu brings JAX and no TensorFlow, which Keras would look for first.
+    if "KERAS_BACKEND" not in os.environ and not find_spec("tensorflow") and find_spec("jax"):
+        os.environ["KERAS_BACKEND"] = "jax"

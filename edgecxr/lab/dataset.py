@@ -1,0 +1,268 @@
+"""Labelled pictures on disk: a folder with a `manifest.csv`, or a folder per class.
+
+Used by training, evaluation and calibration; standard library only, so that `edgecxr eval` runs on a device.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from edgecxr.errors import DataError
+from edgecxr.pictures.files import SKIPPED_NAMES
+
+MANIFEST = "manifest.csv"
+SPLITS = ("train", "dev", "test")
+SHARES = {"train": 0.60, "dev": 0.15, "test": 0.25}  # of the groups of each class, where the data brings no split
+SHARES_BESIDE_A_TEST = {"train": 0.80, "dev": 0.20}  # the same, where other pictures are the test
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled picture. `group` (a patient's, or near-duplicates) is never divided between splits."""
+
+    path: Path
+    file: str  # relative to the data folder, with forward slashes
+    label: str
+    split: str | None
+    group: str
+    columns: Mapping[str, str]  # the manifest's row; empty for a folder per class
+
+    @property
+    def origin(self) -> str:
+        return self.columns.get("origin", "")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled pictures in the order of the manifest, or sorted by path."""
+
+    folder: Path
+    labels: tuple[str, ...]  # sorted
+    examples: tuple[Example, ...]
+
+    def split(self, name: str) -> tuple[Example, ...]:
+        return tuple(example for example in self.examples if example.split == name)
+
+    def where(self, conditions: Mapping[str, str]) -> Dataset:
+        """Only the examples whose manifest columns have these values; raises DataError for an unknown column."""
+        for column in conditions:
+            if not all(column in example.columns for example in self.examples):
+                raise DataError(f"manifest.csv has no column {column!r}")
+        kept = tuple(e for e in self.examples if all(e.columns[c] == v for c, v in conditions.items()))
+        if not kept:
+            raise DataError(f"no picture has {', '.join(f'{c}={v}' for c, v in conditions.items())}")
+        return replace(self, examples=kept, labels=tuple(sorted({e.label for e in kept})))
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read labelled pictures; raises DataError where the folder holds none or its manifest can't be used."""
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}")
+    manifest = folder / MANIFEST
+    examples = _from_manifest(folder, manifest) if manifest.is_file() else _from_folders(folder)
+    if not examples:
+        raise DataError(f"no labelled pictures: {folder} has neither a manifest.csv nor a folder per class")
+    return Dataset(folder, tuple(sorted({example.label for example in examples})), tuple(examples))
+
+
+def _from_manifest(folder: Path, manifest: Path) -> list[Example]:
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as opened:
+            rows = list(csv.DictReader(opened))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"the manifest can't be read ({type(error).__name__}): {manifest}") from None
+    if rows and not {"file", "label"} <= set(rows[0]):
+        raise DataError(
+            f"the manifest needs the columns file and label, it has {', '.join(map(str, rows[0]))}: {manifest}"
+        )
+    examples = []
+    seen = set()
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise DataError(f"{manifest} line {line} doesn't have as many fields as the header")
+        if not row.get("file") or not row.get("label"):
+            raise DataError(f"{manifest} line {line} needs a file and a label")
+        path, split = PurePosixPath(row["file"]), row.get("split") or None
+        if path.is_absolute() or Path(path).is_absolute() or ".." in path.parts:
+            raise DataError(f"{manifest} line {line} names a file outside the folder: {path}")
+        file = path.as_posix()  # ./1.png is 1.png
+        if file in seen:
+            raise DataError(f"{manifest} line {line} names a file a second time: {file}")
+        seen.add(file)
+        if split is not None and split not in SPLITS:
+            raise DataError(f"{manifest} line {line}: split must be one of {', '.join(SPLITS)}, not {split!r}")
+        examples.append(Example(folder / file, file, row["label"], split, file, row))
+    return _grouped(examples)
+
+
+def _grouped(examples: Sequence[Example]) -> list[Example]:
+    """The same with the groups that the columns `group` and `patient` name, joined where they meet.
+
+    A patient with films in two groups makes one of them. It is called by its first group in the alphabet, or by its
+    patient where no film has a group.
+    """
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(node: tuple[str, str]) -> tuple[str, str]:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    keys = []
+    for example in examples:
+        named = [(column, example.columns[column]) for column in ("group", "patient") if example.columns.get(column)]
+        keys.append(named or [("patient", example.file)])  # a film by itself
+        # The smaller name becomes the root; "group" comes before "patient".
+        first, *others = sorted({root(node) for node in keys[-1]})
+        for other in others:
+            parent[other] = first
+    return [replace(example, group=root(nodes[0])[1]) for example, nodes in zip(examples, keys, strict=True)]
+
+
+def _from_folders(folder: Path) -> list[Example]:
+    examples = []
+    empty = []
+    for label_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _hidden(entry.name)):
+        pictures = [path for path in sorted(label_folder.rglob("*")) if _is_picture(path, label_folder)]
+        if not pictures:
+            empty.append(label_folder.name)
+        for path in pictures:
+            file = path.relative_to(folder).as_posix()
+            examples.append(Example(path, file, label_folder.name, None, file, {}))
+    if examples and empty:
+        raise DataError(f"every folder is a class, and {', '.join(empty)} holds no picture; take it out of {folder}")
+    found = {example.label.lower() for example in examples}
+    if found and found <= {*SPLITS, "val", "valid", "validation"}:
+        raise DataError(f"the folders are splits and not classes, write a manifest.csv with a split column: {folder}")
+    return examples
+
+
+def _is_picture(path: Path, label_folder: Path) -> bool:
+    hidden = any(_hidden(part) for part in path.relative_to(label_folder).parts)
+    # A link that leads nowhere is a picture that isn't there: an error, and not one picture less.
+    return not hidden and path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir()
+
+
+def _hidden(name: str) -> bool:
+    """What other programs leave beside pictures: copies (.ipynb_checkpoints), resource forks (__MACOSX, ._1.png)."""
+    return name.startswith(".") or name in (*SKIPPED_NAMES, "__MACOSX")
+
+
+def with_splits(dataset: Dataset, seed: int) -> Dataset:
+    """The same data with every example in a split: the manifest's, or one made by group and stratified by label.
+
+    Groups are ordered by a hash of (seed, group), so that adding a picture moves no other one across a border by more
+    than the borders themselves move. Raises DataError where only some examples have a split, a group is divided, or a
+    split has no picture of a class.
+    """
+    dataset = _split(dataset, seed)
+    _check_splits(dataset, SPLITS)
+    return dataset
+
+
+def _split(dataset: Dataset, seed: int, shares: Mapping[str, float] = SHARES) -> Dataset:
+    given = {example.split is not None for example in dataset.examples}
+    if given == {True, False}:
+        raise DataError("some pictures of the manifest have a split and some don't")
+    if given == {False}:
+        return replace(dataset, examples=tuple(_assigned(dataset.examples, seed, shares)))
+    return dataset
+
+
+def without_origin(dataset: Dataset, origin: str, seed: int) -> Dataset:
+    """Splits for leave-one-source-out: everything of `origin` is the test split, the others are learnt from.
+
+    The others keep the splits that the manifest gives; their test pictures are left out, so that they stay unseen.
+    Where it gives none, they are all learnt from (a fifth of them as the dev split).
+    A group with a picture of `origin` is left out of the others. Raises DataError for an unknown origin, and where a
+    class would vanish from what is learnt from.
+    """
+    origins = sorted({example.origin for example in dataset.examples if example.origin})
+    if origin not in origins:
+        raise DataError(
+            f"--hold-out-origin expects one of {'; '.join(origins) or 'none, there are none'}, got {origin!r}"
+        )
+    held_out = [replace(example, split="test") for example in dataset.examples if example.origin == origin]
+    groups = {example.group for example in held_out}
+    others = replace(dataset, examples=tuple(e for e in dataset.examples if e.group not in groups))
+    vanished = [label for label in dataset.labels if label not in {example.label for example in others.examples}]
+    if vanished:
+        raise DataError(f"without the origin {origin!r} no picture of {', '.join(vanished)} is left to learn from")
+    split = _split(others, seed, SHARES_BESIDE_A_TEST)
+    kept = [example for example in split.examples if example.split != "test"]
+    held = replace(dataset, examples=tuple(sorted([*kept, *held_out], key=lambda example: example.file)))
+    _check_splits(held, ("train", "dev"))
+    return held
+
+
+def folds(dataset: Dataset, count: int, seed: int) -> list[Dataset]:
+    """`count` copies of the data for cross-validation: in each, another part of each class is the test split.
+
+    Every picture is a test picture exactly once, whatever splits the manifest gives; a fifth of the rest (by group and
+    class) is the dev split. Raises DataError where a class has fewer groups than folds.
+    """
+    by_label = _groups_by_label(dataset.examples, seed)
+    needed = max(count, 4 if count == 2 else 3)  # a group in each test part, and two beside it: for train and for dev
+    for label in dataset.labels:
+        if len(by_label[label]) < needed:
+            raise DataError(
+                f"{count} folds need {needed} groups of each class, {label} has only {len(by_label[label])}"
+            )
+    fold_of = {group: place % count for groups in by_label.values() for place, group in enumerate(groups)}
+    made = []
+    for fold in range(count):
+        split_of: dict[str, str] = {}
+        for groups in by_label.values():
+            rest = [group for group in groups if fold_of[group] != fold]
+            split_of |= {group: "dev" if place % 5 == 0 else "train" for place, group in enumerate(rest)}
+        examples = [replace(e, split=split_of.get(e.group, "test")) for e in dataset.examples]
+        made.append(replace(dataset, examples=tuple(examples)))
+        _check_splits(made[-1], SPLITS)
+    return made
+
+
+def _check_splits(dataset: Dataset, complete: Sequence[str]) -> None:
+    """Raise DataError where a group is divided, or one of the splits `complete` has no picture of a class."""
+    splits_of: dict[str, set[str | None]] = defaultdict(set)
+    for example in dataset.examples:
+        splits_of[example.group].add(example.split)
+    divided = sorted(group for group, splits in splits_of.items() if len(splits) > 1)
+    if divided:
+        raise DataError(f"{len(divided)} groups stand in more than one split, the first is {divided[0]!r}")
+    for split in complete:
+        present = {example.label for example in dataset.split(split)}
+        absent = [label for label in dataset.labels if label not in present]
+        if absent:
+            raise DataError(f"the {split} split has no picture of {', '.join(absent)}")
+
+
+def _groups_by_label(examples: Sequence[Example], seed: int) -> dict[str, list[str]]:
+    """The groups of each label, in an order that depends on (seed, group) alone."""
+    label_of = {example.group: example.label for example in examples}  # a group of two labels counts under its last
+    by_label: dict[str, list[str]] = defaultdict(list)
+    for group in sorted(label_of, key=lambda g: _digest(f"{seed}:{g}")):
+        by_label[label_of[group]].append(group)
+    return by_label
+
+
+def _digest(text: str) -> bytes:
+    # A file's name that isn't UTF-8 is held as lone surrogates; any other text gives its own bytes.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _assigned(examples: Sequence[Example], seed: int, shares: Mapping[str, float]) -> list[Example]:
+    split_of: dict[str, str] = {}
+    for groups in _groups_by_label(examples, seed).values():
+        # Every split gets a group where there are three of them; train gets what is left.
+        dev = max(1, round(len(groups) * shares["dev"]))
+        test = max(1, round(len(groups) * shares["test"])) if "test" in shares else 0
+        for position, group in enumerate(groups):
+            split_of[group] = "dev" if position < dev else "test" if position < dev + test else "train"
+    return [replace(example, split=split_of[example.group]) for example in examples]

@@ -1,0 +1,33 @@
+"""The report as one HTML page that holds its plots and no film: what is sent to a colleague."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import edgecxr
+from edgecxr.lab.evaluation.plots import plots
+from edgecxr.lab.evaluation.subsets import not_measured, pair_title
+from edgecxr.views.html import data_uri, render
+
+Report = Mapping[str, Any]
+
+MAIN = (
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("macro_f1", "macro F1"),
+    ("macro_auroc", "macro AUROC"),
+)
+
+
+def page(report: Report) -> str:
+    """The page of what `edgecxr eval` reports; `data` and `model` in it are names and never paths."""
+    return render(
+        "eval.html",
+        version=edgecxr.__version__,
+        report=report,
+        main=MAIN,
+        pairs=[(pair_title(row), not_measured(row), row) for row in report["within_ages"]],
+        plots={name.removesuffix(".png"): data_uri(content) for name, content in plots(report).items()},
+        pictures_of={label: sum(row) for label, row in zip(report["labels"], report["confusion"], strict=True)},
+    )

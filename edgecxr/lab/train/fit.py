@@ -1,0 +1,340 @@
+"""`edgecxr train`: from labelled pictures to a RUN."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import numpy as np
+import numpy.typing as npt
+import PIL
+from rich.console import Console
+
+import edgecxr
+from edgecxr.errors import UsageError
+from edgecxr.lab.dataset import MANIFEST, Dataset, read_dataset, with_splits, without_origin
+from edgecxr.lab.run import (
+    CURVES,
+    DESCRIPTION,
+    HISTORY,
+    SCHEMA,
+    WEIGHTS,
+    Logits,
+    read_run,
+    write_history,
+    write_json,
+    write_logits,
+)
+from edgecxr.lab.train import accelerator as accelerators
+from edgecxr.lab.train import checkpoint, pictures, storage
+from edgecxr.lab.train import model as models
+from edgecxr.lab.train.accelerator import Accelerator
+from edgecxr.lab.train.batches import predict
+from edgecxr.lab.train.curves import draw_curves
+from edgecxr.lab.train.loop import Films, Surroundings, train
+from edgecxr.lab.train.recipes import Recipe
+from edgecxr.pictures.preprocess import Contract
+from edgecxr.system.signals import StopOnSignal
+from edgecxr.views.terminal import printable, progress
+
+FLOAT32 = 4  # bytes
+HDF5_OVERHEAD = 2**21  # bytes, beside the values: 0.4 MB in a file of 84
+
+
+@dataclass(frozen=True)
+class Call:
+    """What decides a fit, besides the hardware."""
+
+    data: Path
+    recipe: Recipe
+    backbone_weights: str = "imagenet"  # or none, a path, or a RUN
+    seed: int = 0
+    where: Mapping[str, str] = field(default_factory=dict)  # manifest columns that pictures must have
+    hold_out_origin: str | None = None  # test on this origin alone, learn from the others
+
+
+def fit(
+    data: Path,
+    folder: Path,
+    recipe: Recipe,
+    *,
+    backbone_weights: str = "imagenet",
+    seed: int = 0,
+    where: Mapping[str, str] | None = None,
+    hold_out_origin: str | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    cache: Path | None = None,
+    workers: int = 1,
+    console: Console | None = None,
+) -> None:
+    """Fit `recipe` on the train split of `data` and write a RUN to `folder`, which must be absent or empty.
+
+    The dev split is watched, never learnt from; the test split's logits are computed once, after the last step, and
+    nothing here looks at them. With `resume`, an unfinished run in `folder` goes on from its last checkpoint; on the
+    same processor and thread count it ends with the same bits as if it had never stopped.
+
+    Raises UsageError, DataError, UnavailableError, StorageError, DivergedError, and Interrupted after a signal.
+    """
+    call = Call(data, recipe, backbone_weights, seed, where or {}, hold_out_origin)
+    dataset = read_dataset(data)
+    dataset = dataset.where(call.where) if call.where else dataset
+    dataset = with_splits(dataset, seed) if hold_out_origin is None else without_origin(dataset, hold_out_origin, seed)
+    fit_dataset(call, dataset, folder, device=device, resume=resume, cache=cache, workers=workers, console=console)
+
+
+def fit_dataset(
+    call: Call,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    cache: Path | None = None,
+    workers: int = 1,
+    console: Console | None = None,
+    note: Mapping[str, Any] | None = None,
+) -> None:
+    """`fit` on a dataset whose splits are made; `note` goes into the run's description of its data."""
+    console = console or Console(stderr=True, markup=False)
+    recipe, cache = call.recipe, cache or default_cache()
+    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
+    if (folder / DESCRIPTION).exists():
+        raise UsageError(f"the run is finished, there is nothing to resume: {folder}")
+    for place in (folder, cache):
+        _check_outside(call.data, place)
+    if len(dataset.labels) < 2:
+        raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
+    accelerator = accelerators.choose(device, recipe.batch_size)
+    contract = Contract(height=recipe.input_size, width=recipe.input_size)
+    contract = replace(contract, source_size=pictures.source_size(dataset.split("train"), contract))
+    data_fingerprint, content_fingerprint = pictures.fingerprints(dataset.examples)
+    backbone = weights_identity(call.backbone_weights)
+    mixed = recipe.mixed_precision and accelerator.bfloat16
+    identity = {
+        "recipe": recipe.to_json(),
+        "labels": dataset.labels,
+        "seed": call.seed,
+        "data": data_fingerprint,
+        "backbone weights": backbone,
+        "preprocessing": contract.to_json(),
+        "bfloat16": mixed,
+        "backend": accelerator.backend,
+        "devices": len(accelerator.names),
+    }
+    start = checkpoint.load(folder) if resume else None
+    if start:
+        checkpoint.check_identity(start.identity, identity)
+        console.print(f"going on after {start.epoch} epochs and {start.step} steps", highlight=False)
+    keras.utils.set_random_seed(call.seed)
+    with _arithmetic(mixed, accelerator):
+        # Before the decoding, which takes long: weights that are absent or don't fit are noticed here, as is a place
+        # that can't hold a run.
+        model = models.build(recipe, len(dataset.labels), "none" if start else call.backbone_weights)
+        storage.check_place(folder, 2 * FLOAT32 * model.count_params(), "a checkpoint and the weights")
+        with StopOnSignal() as stop:
+            check = stop.check("while the pictures were decoded", folder)
+            inputs = _load(dataset, contract, cache, content_fingerprint, console, check)
+            check()  # what came while the file was written
+        _describe(console, dataset, contract, recipe, f"{accelerator}{', bfloat16' if mixed else ''}")
+        _warn_of_leak(console, backbone, data_fingerprint)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"the run's folder can't be made ({error.strerror}): {folder}") from None
+        around = Surroundings(
+            folder,
+            cache,
+            console,
+            workers=workers,
+            devices=len(accelerator.names),
+            backbone_identity=backbone.get("sha256", f"{backbone['source']}-{call.seed}"),
+            data_fingerprint=data_fingerprint,
+        )
+        counts, history = train(model, _films(dataset, inputs), recipe, call.seed, around, identity, start)
+        values = model.get_weights()
+    console.print("logits of the float32 model on dev and test …")
+    # Rebuilt in float32: what every artifact is later compared with. It knows no optimizer, so the file stays small.
+    final = models.build(recipe, len(dataset.labels))
+    final.set_weights(values)
+    by_split = {split: _logits(final, dataset, inputs, split) for split in ("dev", "test")}
+    size = sum(value.nbytes for value in values)
+    storage.check_room(folder / WEIGHTS, size + size // 50 + HDF5_OVERHEAD, "the run's weights")
+    try:
+        final.save_weights(folder / WEIGHTS)
+        write_history(folder / HISTORY, history)
+        draw_curves(folder / HISTORY, folder / CURVES)
+        write_logits(folder, by_split)
+        about = {
+            "schema": SCHEMA,
+            "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "recipe": recipe.to_json(),
+            "labels": list(dataset.labels),
+            "preprocessing": contract.to_json(),
+            "parameters": [{"total": total, "trainable": trainable} for total, trainable in counts],
+            "seed": call.seed,
+            "backbone_weights": backbone,
+            "data": {
+                "folder": str(call.data.resolve()),
+                "fingerprint": data_fingerprint,
+                "where": dict(call.where),
+                "hold_out_origin": call.hold_out_origin,
+                **(note or {}),
+                "splits": {
+                    split: dict(Counter(e.label for e in dataset.split(split))) for split in ("train", "dev", "test")
+                },
+                "sources": sorted({e.columns["source"] for e in dataset.examples if e.columns.get("source")}),
+                "origins": sorted({e.origin for e in dataset.examples if e.origin}),
+            },
+            "accuracy": {split: accuracy(part) for split, part in by_split.items()},
+            "training": {
+                "device": str(accelerator),
+                "bfloat16": mixed,
+                "seconds": round(sum(row["seconds"] for row in history), 1),
+            },
+            "versions": versions(),
+        }
+        write_json(folder / DESCRIPTION, about)
+    except (OSError, RuntimeError) as error:  # a RuntimeError is HDF5's, and not only of a full disk
+        raise storage.failed("the run", folder, error) from None
+    (folder / checkpoint.FILE).unlink(missing_ok=True)
+    shares = ", ".join(f"{split} {accuracy(part):.1%} of {len(part.files)}" for split, part in by_split.items())
+    console.print(printable(f"accuracy: {shares}; run written to {folder}"), highlight=False)
+
+
+@contextmanager
+def _arithmetic(mixed: bool, accelerator: Accelerator) -> Iterator[None]:
+    """Precision and devices of the training, put back afterwards."""
+    policy, distribution = keras.config.dtype_policy(), accelerators.share_batches(accelerator)
+    keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        keras.distribution.set_distribution(distribution)
+
+
+def _check_outside(data: Path, place: Path) -> None:
+    """What lies among the folders of classes would be a class itself, or its curves a picture."""
+    if not (data / MANIFEST).is_file() and data.resolve() in place.resolve().parents:
+        raise UsageError(f"each folder in the data's is a class; name a place outside of it: {place}")
+
+
+def _films(dataset: Dataset, inputs: npt.NDArray[np.uint8]) -> Films:
+    rows = {s: [i for i, e in enumerate(dataset.examples) if e.split == s] for s in ("train", "dev")}
+    classes = {s: [dataset.labels.index(dataset.examples[i].label) for i in rows[s]] for s in rows}
+    sources = [dataset.examples[row].columns.get("source", "") for row in rows["train"]]
+    return Films(inputs, rows["train"], classes["train"], rows["dev"], classes["dev"], len(dataset.labels), sources)
+
+
+def default_cache() -> Path:
+    """Where decoded pictures are kept: XDG_CACHE_HOME/edgecxr, or ~/.cache/edgecxr; raises UsageError for neither."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgecxr"
+    except RuntimeError:
+        raise UsageError("this user has no home folder to keep decoded pictures in; give --cache") from None
+
+
+def accuracy(part: Logits) -> float:
+    return float((part.logits.argmax(axis=1) == part.classes).mean())
+
+
+def _logits(model: Any, dataset: Dataset, inputs: npt.NDArray[np.uint8], split: str) -> Logits:
+    rows = [row for row, example in enumerate(dataset.examples) if example.split == split]
+    classes = [dataset.labels.index(dataset.examples[row].label) for row in rows]
+    files = tuple(dataset.examples[row].file for row in rows)
+    return Logits(files, np.array(classes), predict(model, inputs, rows))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a fit's numbers."""
+    backend = keras.backend.backend()
+    found = {
+        "edgecxr": edgecxr.__version__,
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": backend,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "opencv": cv2.__version__,
+    }
+    module = sys.modules.get(backend)
+    if module is not None:
+        found[backend] = str(getattr(module, "__version__", "unknown"))
+    return found
+
+
+def _load(
+    dataset: Dataset,
+    contract: Contract,
+    cache: Path,
+    fingerprint: str,
+    console: Console,
+    check: Callable[[], None],
+) -> npt.NDArray[np.uint8]:
+    bar = progress(console, "decoding")
+    with bar:
+        task = bar.add_task("", total=len(dataset.examples))
+
+        def advance(done: int) -> None:
+            bar.update(task, completed=done)
+            check()
+
+        return pictures.load(dataset.examples, contract, cache, fingerprint, advance)
+
+
+def _describe(console: Console, dataset: Dataset, contract: Contract, recipe: Recipe, where: str) -> None:
+    for split in ("train", "dev", "test"):
+        counts = Counter(example.label for example in dataset.split(split))
+        shares = ", ".join(f"{label} {n}" for label, n in sorted(counts.items()))
+        console.print(printable(f"{split:>5}: {shares}"), highlight=False)
+    reduced = f", pictures first reduced to {contract.source_size} px" if contract.source_size else ""
+    console.print(f"recipe {recipe.name} at {contract.width} px{reduced}; on {where}", highlight=False)
+
+
+def weights_identity(backbone_weights: str) -> dict[str, Any]:
+    """Where the backbone's weights come from; for a RUN, with what it was fitted on and its own beginning."""
+    path = Path(backbone_weights)
+    if backbone_weights in ("imagenet", "none") or not path.exists():
+        return {"source": backbone_weights}
+    if not path.is_dir():
+        return {"source": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    run = read_run(path)
+    if not {"data", "backbone_weights"} <= run.description.keys():
+        raise UsageError(f"the run doesn't say what it was fitted on, or began with: {path}")
+    return {
+        "source": f"run {path.resolve().name}",
+        "sha256": hashlib.sha256(run.weights.read_bytes()).hexdigest(),
+        "fitted_on": run.description["data"].get("fingerprint"),
+        "recipe": run.recipe.to_json(),
+        "backbone_weights": run.description["backbone_weights"],
+    }
+
+
+def _warn_of_leak(console: Console, backbone: Mapping[str, Any], data_fingerprint: str) -> None:
+    """The pictures that a RUN learnt from may be the test pictures of this one, unless both have the same splits.
+
+    The same goes for the RUN in whose backbone that one began, and so on.
+    """
+    generation: Mapping[str, Any] | None = backbone
+    while generation:
+        if generation.get("fitted_on", data_fingerprint) != data_fingerprint:
+            said = (
+                f"note: {generation['source']} was fitted on other data or other splits; where it has learnt from a "
+                "picture of this test split, or from its near-duplicate, the test figures flatter "
+                "(edgecxr audit --against)"
+            )
+            console.print(printable(said), highlight=False)
+        generation = generation.get("backbone_weights")

@@ -1,0 +1,253 @@
+"""The loop: read | decode | preprocess | run | record, in input order and bounded memory.
+
+    path -> bytes (read once, sha256) -> decode -> grey -> preprocess -> uint8 (N, H, W, 1)
+         -> engine.run -> logits (N, K) -> postprocess -> Prediction
+
+On a CPU a worker owns a batch from its bytes to its predictions, the fastest shape there is: each core decodes and runs
+with one thread, nothing waits for another, and the next file is being read meanwhile. On a GPU a pool of decoders feeds
+batches of a fixed size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice, zip_longest
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecxr.errors import DeviceMemoryError, PictureRejected
+from edgecxr.pictures import checksums, files
+from edgecxr.pictures import decode as images
+from edgecxr.pictures.preprocess import bit_depth
+from edgecxr.records.prediction import Prediction
+from edgecxr.scoring.postprocess import is_finite, probabilities
+from edgecxr.scoring.session import Session
+
+log = logging.getLogger(__name__)  # names no picture
+
+Logits = npt.NDArray[np.float32]  # (N, K)
+Source = Path | bytes | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+def stream(session: Session, paths: Iterable[Path], stop: Callable[[], bool] = lambda: False) -> Iterator[Prediction]:
+    """Predictions for `paths` in their order, in bounded memory: no further than two batches a worker are taken ahead.
+
+    Once `stop()` is true no further batch begins; those in hand are finished and come out.
+    """
+    shape = _workers if session.engine.device == "cpu" else _batches
+    yield from shape(session, iter(paths), stop)
+
+
+def _workers(session: Session, paths: Iterator[Path], stop: Callable[[], bool]) -> Iterator[Prediction]:
+    """Each worker has a batch from its first byte to its last prediction, and finds that byte read already."""
+    pending: deque[Future[list[Prediction]]] = deque()
+    with ThreadPoolExecutor(session.plan.workers, thread_name_prefix="edgecxr") as pool:
+        try:
+            while not stop() and (batch := list(islice(paths, session.plan.batch_size))):
+                pending.append(pool.submit(_score_read, session, batch, files.Reading(batch[0])))
+                if len(pending) >= 2 * session.plan.workers:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            for future in pending:  # the reader went away, or a batch raised
+                future.cancel()
+
+
+def _score_read(session: Session, batch: Sequence[Path], reading: files.Reading) -> list[Prediction]:
+    """As `score`; the first file is being read, and each of the others is while the one before it is decoded."""
+    prepared = []
+    for path, following in zip_longest(batch, batch[1:]):
+        now, reading = reading, files.Reading(following) if following is not None else reading
+        prepared.append(_prepare(session, path, now))
+    return _answer(session, prepared)
+
+
+def _batches(session: Session, paths: Iterator[Path], stop: Callable[[], bool]) -> Iterator[Prediction]:
+    """A pool decodes, and feeds batches of one size to a device that would take long to adapt to another.
+
+    The last batch is filled up with black. Two batches are ahead of the one that runs.
+    """
+    size = session.plan.batch_size
+    device = _Device(session)
+    pending: deque[tuple[list[_Prepared], Future[Logits | None]]] = deque()
+    with (
+        ThreadPoolExecutor(session.plan.workers, thread_name_prefix="edgecxr") as decoders,
+        ThreadPoolExecutor(1, thread_name_prefix="edgecxr-run") as runner,
+    ):
+        preparing: deque[Future[_Prepared]] = deque()
+        try:
+            while True:
+                while len(preparing) < 2 * size and not stop() and (path := next(paths, None)) is not None:
+                    preparing.append(decoders.submit(_prepare, session, path))
+                if not preparing:
+                    break
+                batch = [preparing.popleft().result() for _ in range(min(size, len(preparing)))]
+                pending.append((batch, runner.submit(device.run, batch)))
+                if len(pending) > 1:
+                    yield from _predict_all(session, *pending.popleft())
+            while pending:
+                yield from _predict_all(session, *pending.popleft())
+        finally:
+            for unprepared in preparing:
+                unprepared.cancel()
+            for _, running in pending:
+                running.cancel()
+
+
+class _Device:
+    """Runs prepared batches on a device whose memory may not suffice for them; for one thread."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._size, self._halved = session, session.plan.batch_size, False
+
+    def run(self, batch: Sequence[_Prepared]) -> Logits | None:
+        """Logits of a batch, (N, K), or None where no picture of it can be used.
+
+        Raises DeviceMemoryError where batches of half the size that was planned are still too large.
+        """
+        if all(item.image is None for item in batch):
+            return None
+        try:
+            return self._run(batch)
+        except DeviceMemoryError:
+            if self._halved or self._size == 1:
+                raise
+            self._halved, self._size = True, self._size // 2
+            self._session.say(
+                f"the memory of the GPU doesn't suffice for batches of {self._session.plan.batch_size}; batches of "
+                f"{self._size} are used from here on"
+            )
+            return self._run(batch)
+
+    def _run(self, batch: Sequence[_Prepared]) -> Logits:
+        parts = [batch[start : start + self._size] for start in range(0, len(batch), self._size)]
+        run = self._session.engine.run
+        return np.concatenate([run(_stack(self._session, part, self._size))[: len(part)] for part in parts])
+
+
+def _predict_all(session: Session, batch: Sequence[_Prepared], running: Future[Logits | None]) -> list[Prediction]:
+    logits = running.result()
+    if logits is None:
+        return [_predict(session, item, None) for item in batch]
+    return [_predict(session, item, row) for item, row in zip(batch, logits, strict=True)]
+
+
+def score(session: Session, sources: Sequence[Source]) -> list[Prediction]:
+    """Predictions for one batch, in its order. A picture that is rejected changes nothing for the others."""
+    return _answer(session, [_prepare(session, source) for source in sources])
+
+
+def _answer(session: Session, prepared: Sequence[_Prepared]) -> list[Prediction]:
+    if all(item.image is None for item in prepared):
+        return [_predict(session, item, None) for item in prepared]
+    logits = session.engine.run(_stack(session, prepared, len(prepared)))  # (N, H, W, 1) -> (N, K)
+    return [_predict(session, item, row) for item, row in zip(prepared, logits, strict=True)]
+
+
+def _stack(session: Session, prepared: Sequence[_Prepared], size: int) -> npt.NDArray[np.uint8]:
+    """Network inputs (size, H, W, 1): the pictures, filled up with black.
+
+    A rejected picture leaves a black one in its place: in a batch of another size the others would meet other kernels,
+    and their last bits would depend on it.
+    """
+    contract = session.bundle.preprocessing
+    inputs = np.zeros((size, contract.height, contract.width, 1), dtype=np.uint8)
+    for row, item in zip(inputs, prepared, strict=False):
+        if item.image is not None:
+            row[..., 0] = item.image
+    return inputs
+
+
+def prepare_input(session: Session, source: Source) -> npt.NDArray[np.uint8]:
+    """The network's input for one picture, uint8 (H, W); raises PictureRejected."""
+    item = _prepare(session, source)
+    if item.image is None:
+        raise item.rejected or PictureRejected("corrupt", "the picture can't be used")
+    return item.image
+
+
+def reject(session: Session, rejected: PictureRejected) -> Prediction:
+    """The prediction for what isn't even a name of a file."""
+    return _predict(session, _Prepared(rejected=rejected), None)
+
+
+@dataclass
+class _Prepared:
+    """What is known of a picture before the network ran: an image, or why there is none."""
+
+    path: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    mtime_ns: int | None = None
+    width: int | None = None
+    height: int | None = None
+    bits: int | None = None
+    image: npt.NDArray[np.uint8] | None = None  # (H, W)
+    rejected: PictureRejected | None = None
+
+
+def _prepare(session: Session, source: Source, reading: files.Reading | None = None) -> _Prepared:
+    """Read, hash, decode and prepare one picture; a path may be being read already."""
+    item = _Prepared(path=str(source) if isinstance(source, Path) else None)
+    contract = session.bundle.preprocessing
+    try:
+        if isinstance(source, np.ndarray):
+            item.sha256 = hashlib.sha256(np.ascontiguousarray(source).data).hexdigest()
+            item.height, item.width = source.shape
+            if min(source.shape) < images.MIN_SIDE:
+                raise PictureRejected("too_small", f"smaller than {images.MIN_SIDE} px: {item.width} x {item.height}")
+            picture = images.Picture(source, item.width, item.height, bit_depth(source))
+        else:
+            if isinstance(source, Path):
+                content = (reading or files.Reading(source)).content()
+                data, item.mtime_ns = content.data, content.mtime_ns
+            else:
+                data = source
+            item.sha256, item.bytes = hashlib.sha256(data).hexdigest(), len(data)
+            if isinstance(source, Path):
+                checksums.check(source, item.sha256)
+            picture = images.decode(data, contract)
+            item.width, item.height = picture.width, picture.height
+        item.bits = picture.bits
+        item.image = images.prepare(picture, contract)
+    except PictureRejected as rejected:
+        item.rejected = rejected
+    return item
+
+
+def _predict(session: Session, item: _Prepared, logits: npt.NDArray[np.float32] | None) -> Prediction:
+    labels, rejected = session.bundle.labels, item.rejected
+    if rejected is None and (logits is None or not is_finite(logits)):
+        rejected = PictureRejected("not_finite", "the network's answer is not a finite number")
+    by_label: dict[str, float] = {}
+    share: dict[str, float] = {}
+    if rejected is None and logits is not None:
+        by_label = dict(zip(labels, logits.tolist(), strict=True))
+        share = dict(zip(labels, probabilities(logits, session.bundle.temperature).tolist(), strict=True))
+    return Prediction(
+        path=item.path,
+        sha256=item.sha256,
+        bytes=item.bytes,
+        mtime_ns=item.mtime_ns,
+        status="rejected" if rejected else "scored",
+        label=max(share, key=share.__getitem__) if share else None,
+        probabilities=share,
+        logits=by_label,
+        ood_score=None,
+        error_code=rejected.code if rejected else None,
+        error_message=rejected.message if rejected else None,
+        width=item.width,
+        height=item.height,
+        bits=item.bits,
+        provenance=session.provenance,
+        time_utc=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    )

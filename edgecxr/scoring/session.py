@@ -1,0 +1,134 @@
+"""A bundle's artifact, loaded on an engine, with a plan of how the work is spread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from edgecxr.bundle import Artifact, Bundle
+from edgecxr.engines import Engine, ort
+from edgecxr.engines.select import Choice, choose, open_engine
+from edgecxr.errors import UnavailableError, UsageError
+from edgecxr.records.prediction import Provenance
+from edgecxr.scoring import remembered
+from edgecxr.system import machine
+
+log = logging.getLogger(__name__)  # names no picture
+
+BATCH_SIZE = {"cpu": 1, "cuda": 32, "tensorrt": 32}  # on a CPU a batch only moves the working set out of the caches
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the work is spread. On a CPU `workers` take a batch each, and one call of the engine uses `threads`.
+
+    On a GPU `workers` decode, and one call at a time runs.
+
+    ONNX Runtime's workers share one pool of `threads`, and a worker that runs the network is itself one of them: at
+    most workers + threads - 1 are busy. In the other engines each call has its own: at most workers * threads.
+    """
+
+    workers: int
+    threads: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Session:
+    """A bundle's artifact, loaded on an engine, with a plan."""
+
+    bundle: Bundle
+    artifact: Artifact
+    engine: Engine
+    plan: Plan
+    tuned: bool = False  # whether `edgecxr tune` on this machine made the choice
+    notes: list[str] = field(default_factory=list)  # what whoever started the run should know, in sentences
+
+    def say(self, note: str) -> None:
+        """Keep a note for the run's summary, and log it."""
+        self.notes.append(note)
+        log.warning("%s", note)
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        return Provenance(
+            model=f"{self.bundle.name} {self.bundle.version}",
+            bundle_sha256=self.bundle.digest,
+            engine=self.engine.name,
+            provider=self.engine.provider,
+            device=self.engine.device,
+            precision=self.engine.precision,
+        )
+
+
+def make_plan(
+    device: str,
+    cpus: int,
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    batch_size: int | None = None,
+    shared_pool: bool = True,
+) -> Plan:
+    """Fill in what wasn't asked for: on a CPU a one-threaded worker a CPU, on a GPU a decoder a CPU."""
+    for name, value in (("workers", workers), ("threads", threads), ("batch size", batch_size)):
+        if value is not None and not 1 <= value <= 4096:
+            raise UsageError(f"{name} must be between 1 and 4096, got {value}")
+    if device != "cpu":
+        workers, threads = workers or cpus, threads or 1
+    elif shared_pool:
+        workers = workers or max(1, cpus - (threads or 1) + 1)
+        threads = threads or max(1, cpus - workers + 1)
+    else:
+        workers = workers or max(1, cpus // (threads or 1))
+        threads = threads or max(1, cpus // workers)
+    return Plan(workers, threads, batch_size or BATCH_SIZE[device])
+
+
+def open_session(
+    bundle: Bundle,
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    threads: int | None = None,
+    batch_size: int | None = None,
+) -> Session:
+    """Choose engine, device and artifact, load it, or raise UnavailableError before the first picture.
+
+    Where `edgecxr tune` has found what is fastest for this bundle here, and nothing that was asked for by name
+    contradicts it, that is taken; its workers, threads and batch only where none of the three was asked for.
+    """
+    asked = {"workers": workers, "threads": threads, "batch_size": batch_size}
+    winner, note = remembered.remembered(bundle)
+    notes = [] if note is None else [note]
+    if winner is not None and remembered.suits(winner, engine=engine, device=device, precision=precision):
+        if asked == dict.fromkeys(asked):
+            asked = {name: getattr(winner, name) for name in asked}
+        try:
+            return _open(bundle, remembered.choice(bundle, winner), asked, [], tuned=True)
+        except UnavailableError as error:
+            notes.append(f"what edgecxr tune found fastest can't be used ({error}); tune again")
+    choice = choose(bundle, engine=engine, device=device, precision=precision)
+    try:
+        return _open(bundle, choice, asked, notes)
+    except UnavailableError as error:
+        if device != "auto" or choice.device == "cpu":
+            raise
+        notes.append(f"the GPU isn't used: {error}")
+    return _open(bundle, choose(bundle, engine=engine, device="cpu", precision=precision), asked, notes)
+
+
+def _open(
+    bundle: Bundle, choice: Choice, asked: Mapping[str, int | None], notes: Sequence[str], *, tuned: bool = False
+) -> Session:
+    plan = make_plan(choice.device, machine.cpus(), **asked, shared_pool=choice.engine == ort.NAME)
+    engine = open_engine(bundle, choice, plan.threads, plan.workers)
+    session = Session(bundle, choice.artifact, engine, plan, tuned)
+    passed_over = [f"{choice.engine} runs in place of another engine: {reason}" for reason in choice.passed_over]
+    for note in (*notes, *passed_over, *([ort.UNTESTED[choice.device]] if choice.device in ort.UNTESTED else ())):
+        session.say(note)
+    return session

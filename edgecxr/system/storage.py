@@ -1,0 +1,142 @@
+"""Where results may be written: checked before the work begins, so that nothing is lost at its end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+from edgecxr.errors import StorageError, UsageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def resolve(path: Path) -> Path:
+    """The file that `path` stands for, through links; raises UsageError where they lead in a circle, or the name is
+    too long."""
+    target = Path(os.path.realpath(path))
+    try:
+        circle = target.is_symlink()
+    except OSError as error:
+        raise _not_written("output", path, error) from None
+    if circle:
+        raise UsageError(f"the output can't be written there, its links lead in a circle: {path}")
+    return target
+
+
+def check_output(path: Path, suffixes: Iterable[str], *, overwrite: bool, instead: str = "") -> None:
+    """Raise UsageError where `path` has another ending, can't be a file, or exists and may not be replaced."""
+    listed = tuple(suffixes)
+    if path.suffix.lower() not in listed:
+        raise UsageError(f"an output file of this kind ends in {', '.join(listed)}, got: {path}")
+    target = resolve(path)
+    if not target.parent.is_dir() or (target.exists() and not target.is_file()):
+        raise UsageError(f"the output can't be written there, no such folder or not a file: {path}")
+    if target.exists() and not overwrite:
+        raise UsageError(f"the output exists; give {instead}--overwrite to replace it: {path}")
+
+
+def check_writable(path: Path) -> None:
+    """Raise UsageError, or StorageError on a full disk, where no file can be made beside `path`, as writing it does.
+
+    By making one without a name: permission bits don't tell of a read-only disk, or of /proc.
+    """
+    target = resolve(path)
+    try:
+        with tempfile.TemporaryFile(dir=target.parent), suppress(FileNotFoundError):
+            _scratch(target).lstat()  # a name that is too long with its ending
+    except OSError as error:
+        raise _not_written("output", path, error) from None
+
+
+def check_reports(paths: Sequence[Path], suffixes: Iterable[str], *, overwrite: bool) -> None:
+    """Raise what `check_output` and `check_writable` do for any of `paths`, or UsageError where two are one file."""
+    listed = tuple(suffixes)
+    for path in paths:
+        check_output(path, listed, overwrite=overwrite)
+        check_writable(path)
+    if len({resolve(path) for path in paths}) < len(paths):
+        raise UsageError(f"each output needs a name of its own, got: {', '.join(map(str, paths))}")
+
+
+@contextmanager
+def replacing(path: Path, scratch: Path, newline: str | None = "\n") -> Iterator[TextIO]:
+    """A text file that takes the place of `path` at the end, whole or not at all; it is written as `scratch`.
+
+    Raises OSError where that fails, and whatever is raised within; `path` is then as it was.
+    """
+    with (
+        _taking_the_place(path, scratch),
+        scratch.open("w", newline=newline, encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        yield file
+        _sync(file)
+
+
+@contextmanager
+def _taking_the_place(path: Path, scratch: Path) -> Iterator[None]:
+    try:
+        yield
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def json_text(report: object) -> str:
+    """A report as a JSON file's content, in ASCII: a name that isn't UTF-8 stands there as escaped surrogates."""
+    return json.dumps(report, indent=2) + "\n"
+
+
+def write_reports(contents: Iterable[tuple[Path, str | bytes]]) -> None:
+    """Write every file that can be, each whole or not at all; what was there stays where it can't.
+
+    A folder that is missing is made, but not those above it. Text is written with its own line ends; what UTF-8 doesn't
+    have, as in a name that isn't, stands there as on a terminal: \\udce9. Raises one error with the files that couldn't
+    be written: StorageError if a disk is full, else UsageError.
+    """
+    failed: list[StorageError | UsageError] = []
+    for path, content in contents:
+        target = resolve(path)
+        scratch = _scratch(target)
+        try:
+            target.parent.mkdir(exist_ok=True)
+            with _taking_the_place(target, scratch), scratch.open("wb") as file:
+                file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+                _sync(file)
+        except OSError as error:
+            failed.append(_not_written("report", path, error))
+    if failed:
+        kind = StorageError if any(isinstance(error, StorageError) for error in failed) else UsageError
+        raise kind("; ".join(map(str, failed)))
+
+
+def _scratch(target: Path) -> Path:
+    return target.with_name(f"{target.name}.tmp")
+
+
+def _not_written(what: str, path: Path, error: OSError) -> StorageError | UsageError:
+    kind = StorageError if error.errno in _FULL else UsageError
+    return kind(f"the {what} can't be written ({error.strerror}): {path}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in `folder` on the disk, where the system can do that."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # some file systems can't
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

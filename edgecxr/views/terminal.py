@@ -1,0 +1,50 @@
+"""What a person reads: tables and sentences on a terminal. Gets finished results, decides nothing."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+MAX_ROWS = 40  # of predictions: a folder of thousands belongs in a file
+
+
+def printable(text: str) -> Text:
+    """`text` without control characters, line breaks or lone surrogates: a file's name must not steer the terminal."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return Text(safe, overflow="fold")
+
+
+class _Rate(ProgressColumn):
+    """Pictures (or steps) a second, as seen lately."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.1f}/s")
+
+
+def progress(console: Console, what: str) -> Progress:
+    """A transient progress bar with the rate and the time left; silent where stderr is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        # Else rich moves what is printed on stdout, records among it, to this console, wherever stdout leads.
+        redirect_stdout=sys.stdout.isatty(),
+    )

@@ -1,0 +1,40 @@
+"""A bundle of every format that was ever written keeps loading and keeps its answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny
+from common import ROOT
+from edgecxr.bundle import SCHEMA, load
+from edgecxr.device.verify import verify
+
+KEPT = ROOT / "tests" / "bundles"
+DIGESTS = {
+    "1-first.edgecxr": "173ef5c116dce7d33175966a93ba99b712ecebc9ad7306547ea4da3e95fdf0ec",
+    "1-with-operating-points.edgecxr": "24bf764328d06e22ff1b71e9e33eee785e2196ebb50f6cdd757e11a96f311501",
+}
+
+
+def test_there_is_one_for_every_schema_and_none_was_changed() -> None:
+    assert {path.name: load(path).digest for path in KEPT.glob("*.edgecxr")} == DIGESTS
+    assert {load(KEPT / name).manifest["schema"] for name in DIGESTS} == set(range(1, SCHEMA + 1))
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_it_is_small_loads_and_gives_its_answers(name: str) -> None:
+    assert sum(path.stat().st_size for path in (KEPT / name).rglob("*") if path.is_file()) < 200_000
+    bundle = load(KEPT / name)
+    assert (bundle.labels, bundle.temperature, bundle.preprocessing) == (tiny.LABELS, tiny.TEMPERATURE, tiny.CONTRACT)
+    result = verify(bundle, device="cpu", engine="onnxruntime")
+    assert result.passed
+    assert [check.pictures for check in result.golden] == [8, 8]
+    by_hand = [tiny.tiny_logits(image[:, :, 0]) for image in bundle.golden_inputs()]
+    np.testing.assert_allclose(bundle.golden_expected()[0].logits, by_hand, atol=1e-4)
+
+
+def test_the_operating_points_of_the_second_are_read() -> None:
+    (point,) = load(KEPT / "1-with-operating-points.edgecxr").operating_points
+    assert (point.label, point.target_sensitivity, point.threshold) == ("covid", 0.95, 0.31)
+    assert load(Path(KEPT / "1-first.edgecxr")).operating_points == ()

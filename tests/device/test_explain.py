@@ -1,0 +1,94 @@
+"""Why golden answers are wrong: integer kernels that saturate, an engine, or a wrong file; one sentence each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_verify import rewrite
+
+import tiny
+from edgecxr.bundle import load
+from edgecxr.device.explain import diagnose, float_difference
+from edgecxr.device.golden import GoldenCheck
+from edgecxr.device.verify import verify
+
+
+def check(artifact: str, precision: str, difference: float, engine: str = "onnxruntime") -> GoldenCheck:
+    return GoldenCheck(artifact, precision, engine, "P", "cpu", 8, difference, 0.2, 0, engine)
+
+
+FP32, INT8 = "model.fp32.onnx", "model.int8.onnx"
+
+
+@pytest.mark.parametrize(
+    ("checks", "in_float", "said"),
+    [
+        ([check(FP32, "fp32", 0.0), check(INT8, "int8", 0.1)], {}, ""),
+        # The very file is right in float arithmetic, with or without an fp32 file beside it.
+        ([check(INT8, "int8", 3.0)], {INT8: 0.1}, "right in float arithmetic: the integer arithmetic of this CPU"),
+        ([check(FP32, "fp32", 0.0), check(INT8, "int8", 3.0)], {INT8: 0.1}, "saturates or rounds otherwise"),
+        ([check(INT8, "int8", float("nan"))], {INT8: 0.1}, "saturates"),
+        # It isn't, though fp32 is right: these aren't the bytes that the answers are of.
+        ([check(FP32, "fp32", 0.0), check(INT8, "int8", 3.0)], {INT8: 2.9}, "a wrong file"),
+        ([check(FP32, "fp32", 3.0), check(INT8, "int8", 3.0)], {INT8: 2.9}, "a wrong file"),
+        ([check(FP32, "fp32", 3.0)], {}, "a wrong file"),
+        # Where float arithmetic can't be tried: what else is right here.
+        ([check(FP32, "fp32", 0.0), check(INT8, "int8", 3.0)], {}, "whole, with model.fp32.onnx right: the integer"),
+        ([check(INT8, "int8", 3.0), check(INT8, "int8", 0.0, "openvino")], {}, "right on openvino: the integer"),
+        (
+            [check(FP32, "fp32", 3.0, "openvino"), check(FP32, "fp32", 0.0)],
+            {},
+            "openvino on this cpu computes it wrongly",
+        ),
+    ],
+)
+def test_what_is_said(checks: list[GoldenCheck], in_float: dict[str, Any], said: str) -> None:
+    sentence = diagnose(checks, in_float, 0.5)
+    assert said in sentence
+    assert bool(sentence) == bool(said)
+    assert "\n" not in sentence
+
+
+def test_float_arithmetic_on_the_tiny_network() -> None:
+    inputs = tiny.golden_inputs()
+    expected = np.stack([tiny.tiny_logits(image[:, :, 0]) for image in inputs]).astype(np.float32)
+    difference = float_difference(tiny.tiny_model(), inputs, expected)
+    assert difference is not None and difference < 1e-4
+    assert float_difference(tiny.tiny_model(), inputs, expected + 1) == pytest.approx(1, abs=1e-4)
+
+
+def test_verify_tells_a_wrong_file(tmp_path: Path) -> None:
+    folder = tiny.write_bundle(tmp_path / "t.edgecxr")
+    rows = json.loads((folder / "golden/expected.json").read_text())
+    rows[1]["logits"] = (np.asarray(rows[1]["logits"]) + 4).tolist()  # answers of another network
+    rewrite(folder, "golden/expected.json", json.dumps(rows).encode())
+    found = verify(load(folder), engine="onnxruntime")
+    assert not found.passed
+    assert "model.int8.onnx on onnxruntime is off by up to 4 in a logit" in found.diagnosis
+    assert "a wrong file" in found.diagnosis
+
+
+def test_verify_tells_saturation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine whose int8 kernels clip what they add up, on a file that is right."""
+    from edgecxr.device import verify as module
+
+    class Saturating:
+        name, provider, device, precision = "onnxruntime", "P", "cpu", "int8"
+
+        def run(self, images: np.ndarray) -> np.ndarray:
+            logits = np.stack([tiny.tiny_logits(image[:, :, 0]) for image in images])
+            return np.clip(logits, -1, 1).astype(np.float32)
+
+    opened = module.open_engine
+    monkeypatch.setattr(
+        module,
+        "open_engine",
+        lambda bundle, choice, threads: Saturating() if choice.precision == "int8" else opened(bundle, choice, threads),
+    )
+    found = verify(load(tiny.write_bundle(tmp_path / "t.edgecxr")), engine="onnxruntime")
+    assert [check.passed for check in found.golden] == [True, False]
+    assert "right in float arithmetic: the integer arithmetic of this CPU saturates" in found.diagnosis

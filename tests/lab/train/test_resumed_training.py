@@ -1,0 +1,361 @@
+"""Never lost: whatever stops a fit, it goes on from where it was and ends with the same bits."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from common import noisy
+from edgecxr.errors import DataError, DivergedError, Interrupted, StorageError, UsageError
+from edgecxr.lab.run import read_run
+from edgecxr.lab.train import checkpoint, recipes
+from full_disk import files_unlimited_afterwards, limit_files
+
+pytestmark = pytest.mark.lab
+
+# `edgecxr …` that gets a signal from nobody but itself, right after a certain step: no race, whatever the machine.
+STOPPED = """
+import os, sys
+from edgecxr.train import loop
+number, epoch, step = map(int, sys.argv[1:4])
+before = loop._Watch.on_train_batch_end
+def on_train_batch_end(self, batch, logs=None):
+    if self.title.startswith(f"epoch {epoch} ") and self.step + 1 == step:
+        os.kill(os.getpid(), number)
+    before(self, batch, logs)
+loop._Watch.on_train_batch_end = on_train_batch_end
+sys.argv = ["edgecxr", *sys.argv[4:]]
+from edgecxr.__main__ import main
+main()
+"""
+
+
+def write_films(folder: Path, counts: dict[str, int]) -> Path:
+    for place, (label, count) in enumerate(counts.items()):
+        (folder / label).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.clip(noisy((90, 90), 1000 * place + i).astype(int) - 60 + 120 * place, 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 pictures of two classes, one twice as frequent: 36 to learn from, in 3 batches of 16."""
+    return write_films(tmp_path_factory.mktemp("data") / "films", {"dark": 40, "bright": 20})
+
+
+def chosen() -> recipes.Recipe:
+    """The default recipe, all of it and averages: features of a frozen backbone, then two epochs of fine-tuning."""
+    default = recipes.recipe("default")
+    assert default.dropout
+    assert default.balance_sources
+    assert default.feature_views
+    assert default.augmentation != recipes.Augmentation()
+    assert [stage.trainable_from is None for stage in default.stages] == [True, False]
+    stages = (default.stages[0], replace(default.stages[1], epochs=2))
+    return replace(default, input_size=71, stages=stages, weight_averaging=0.99)  # averages are kept too
+
+
+def fit(data: Path, folder: Path, recipe: recipes.Recipe, **options: Any) -> None:
+    from edgecxr.lab.train.fit import fit
+
+    fit(data, folder, recipe, **{"backbone_weights": "none", "seed": 3, **options})
+
+
+class Interruptions:
+    """One call of `edgecxr train`, stopped three times in three ways, and what it left each time."""
+
+    def __init__(self, films: Path, folder: Path) -> None:
+        self.films, self.run, self.cache = films, folder / "run", folder / "cache"
+        self.terminated = self._call(signal.SIGTERM, 1, 2)  # in the head's epoch
+        self.halfway = Path(shutil.copytree(self.run, folder / "halfway"))
+        self.killed = self._call(signal.SIGKILL, 3, 2, "--resume")
+        self.after_kill = checkpoint.load(self.run)
+        self.interrupted = self._call(signal.SIGINT, 3, 1, "--resume", "-j", 2)  # in the middle of fine-tuning
+        self.after_interrupt = checkpoint.load(self.run)
+        self.finished = self._call(0, 0, 0, "--resume")
+
+    def _call(self, number: int, epoch: int, step: int, *options: object) -> subprocess.CompletedProcess[str]:
+        call = ["train", self.films, "-o", self.run, "--cache", self.cache, "--backbone-weights", "none"]
+        call += ["--input-size", 71, "--epochs", 2, "--seed", 3, *options]
+        command = [sys.executable, "-c", STOPPED, str(int(number)), str(epoch), str(step), *map(str, call)]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def stopped(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Interruptions:
+    return Interruptions(films, tmp_path_factory.mktemp("stopped"))
+
+
+@pytest.fixture(scope="module")
+def whole(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same call, never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    fit(films, folder / "run", chosen(), cache=folder / "cache")
+    return folder / "run"
+
+
+def last_line(result: subprocess.CompletedProcess[str]) -> str:
+    return result.stderr.splitlines()[-1]
+
+
+def test_sigterm_in_an_epoch_saves_it_and_says_so(stopped: Interruptions) -> None:
+    assert stopped.terminated.returncode == 128 + signal.SIGTERM
+    assert last_line(stopped.terminated) == (
+        "edgecxr: stopped in epoch 1 of 3 after 2 of 3 steps; everything is saved, go on with the same call and "
+        f"--resume: {stopped.run}"
+    )
+    assert "Traceback" not in stopped.terminated.stderr
+    found = checkpoint.load(stopped.halfway)
+    assert found is not None
+    assert (found.epoch, found.step, found.history) == (0, 2, [])
+    assert [path.name for path in stopped.halfway.iterdir()] == [checkpoint.FILE]
+
+
+def test_a_killed_fit_has_the_checkpoint_of_its_last_epoch(stopped: Interruptions) -> None:
+    assert stopped.killed.returncode == -signal.SIGKILL
+    assert "going on after 0 epochs and 2 steps" in stopped.killed.stderr
+    assert stopped.after_kill is not None
+    assert (stopped.after_kill.epoch, stopped.after_kill.step) == (2, 0)
+    assert [row["epoch"] for row in stopped.after_kill.history] == [0, 1]
+
+
+def test_ctrl_c_in_an_epoch_saves_it_and_ends_with_130(stopped: Interruptions) -> None:
+    assert stopped.interrupted.returncode == 130
+    assert "stopped in epoch 3 of 3 after 1 of 3 steps" in last_line(stopped.interrupted)
+    assert stopped.after_interrupt is not None
+    assert (stopped.after_interrupt.epoch, stopped.after_interrupt.step) == (2, 1)
+    assert stopped.after_interrupt.seconds > 0
+
+
+def test_a_fit_that_was_stopped_thrice_ends_bit_equal_to_one_that_never_was(
+    stopped: Interruptions, whole: Path
+) -> None:
+    assert stopped.finished.returncode == 0, stopped.finished.stderr
+    assert not (stopped.run / checkpoint.FILE).exists()
+    assert_same_run(stopped.run, whole)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    with h5py.File(read_run(one).weights) as ours, h5py.File(read_run(other).weights) as theirs:
+        names: list[str] = []
+        ours.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert len(names) > 200  # 236 variables: of batch norms four each
+        for name in names:
+            assert np.array_equal(ours[name][()], theirs[name][()]), name
+    for split in ("dev", "test"):
+        assert np.array_equal(read_run(one).logits(split).logits, read_run(other).logits(split).logits)
+    assert history(one) == history(other)
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    with (run / "history.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_a_finished_run_is_not_resumed_and_not_overwritten(whole: Path, films: Path) -> None:
+    before = contents(whole)
+    with pytest.raises(UsageError, match="the run is finished, there is nothing to resume"):
+        fit(films, whole, chosen(), resume=True)
+    with pytest.raises(UsageError, match="isn't empty"):
+        fit(films, whole, chosen())
+    assert contents(whole) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_resume_with_another_call_is_refused_and_what_differs_is_named(
+    stopped: Interruptions, films: Path, tmp_path: Path
+) -> None:
+    before = contents(stopped.halfway)
+    call: dict[str, Any] = {"resume": True, "cache": tmp_path / "cache"}
+    with pytest.raises(UsageError, match=r"what differs from the run's: data, seed$"):  # the splits are the seed's
+        fit(films, stopped.halfway, chosen(), seed=4, **call)
+    with pytest.raises(UsageError, match=r"what differs from the run's: recipe$"):
+        fit(films, stopped.halfway, replace(chosen(), dropout=0.3), **call)
+    with pytest.raises(UsageError, match=r"what differs from the run's: preprocessing, recipe$"):
+        fit(films, stopped.halfway, replace(chosen(), input_size=75), **call)
+    other = Path(shutil.copytree(films, tmp_path / "films"))
+    (other / "dark" / "0.png").write_bytes((other / "dark" / "1.png").read_bytes())
+    with pytest.raises(UsageError, match=r"what differs from the run's: data$"):
+        fit(other, stopped.halfway, chosen(), **call)
+    with pytest.raises(UsageError, match="isn't empty"):
+        fit(films, stopped.halfway, chosen(), cache=tmp_path / "cache")
+    assert contents(stopped.halfway) == before
+
+
+def test_a_damaged_checkpoint_is_refused_and_stays(stopped: Interruptions, films: Path, tmp_path: Path) -> None:
+    data = (stopped.halfway / checkpoint.FILE).read_bytes()
+    (tmp_path / "run").mkdir()
+    for damaged in (b"", data[: len(data) // 2], data[:-1], data[:5_000_000] + b"?" + data[5_000_001:]):
+        (tmp_path / "run" / checkpoint.FILE).write_bytes(damaged)
+        with pytest.raises(UsageError, match="the checkpoint can't be read"):
+            fit(films, tmp_path / "run", chosen(), resume=True, cache=tmp_path / "cache")
+        assert contents(tmp_path / "run") == {checkpoint.FILE: damaged}
+
+
+def test_a_resume_does_not_write_into_a_folder_of_other_things(films: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("x")
+    with pytest.raises(UsageError, match="no checkpoint to go on from"):
+        fit(films, tmp_path / "run", chosen(), resume=True, cache=tmp_path / "cache")
+    assert contents(tmp_path / "run") == {"thesis.txt": b"x"}
+
+
+def head_only(*rates: float, batch_size: int = 16) -> recipes.Recipe:
+    """A stage for each learning rate, all of them of the head alone, on features: a second each."""
+    stages = tuple(recipes.Stage(epochs=1, learning_rate=rate, trainable_from=None) for rate in rates)
+    return replace(chosen(), stages=stages, batch_size=batch_size)
+
+
+def test_keras_takes_the_batches_in_their_own_order(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It would draw an order of its own, from a state that no checkpoint holds.
+    from edgecxr.lab.train.batches import Epoch
+
+    taken: list[int] = []
+    take = Epoch.__getitem__
+    monkeypatch.setattr(Epoch, "__getitem__", lambda self, batch: (taken.append(batch), take(self, batch))[1])
+    fit(films, tmp_path / "run", head_only(1e-3, batch_size=4), cache=tmp_path / "cache")
+    assert taken[-9:] == list(range(9))  # TensorFlow looks at the first two before
+
+
+@pytest.mark.parametrize(
+    ("rate", "batch_size", "words"),
+    [
+        (1e38, 16, r"^the loss became (nan|inf) in epoch 2 of 2, step 3; the last checkpoint is kept"),
+        # One step: its loss is from before the update that ruins the weights.
+        (float("inf"), 64, r"^a weight became infinite or not a number in epoch 2 of 2, step 1; the last checkpoint"),
+    ],
+    ids=["loss", "weights"],
+)
+def test_a_fit_that_diverges_names_the_step_and_keeps_the_last_checkpoint(
+    films: Path, tmp_path: Path, rate: float, batch_size: int, words: str
+) -> None:
+    with pytest.raises(DivergedError, match=words):
+        fit(films, tmp_path / "run", head_only(1e-3, rate, batch_size=batch_size), cache=tmp_path / "cache")
+    found = checkpoint.load(tmp_path / "run")
+    assert found is not None
+    assert (found.epoch, found.step) == (1, 0)
+    assert found.variables.finite()
+    assert contents(tmp_path / "run").keys() == {checkpoint.FILE}
+
+
+def test_a_signal_before_the_first_epoch_is_told_and_leaves_nothing_half_done(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecxr.lab.train import features
+    from edgecxr.pictures import decode as images
+
+    def telling(work: Any) -> Any:
+        return lambda *arguments: (os.kill(os.getpid(), signal.SIGTERM), work(*arguments))[1]
+
+    recipe, cache = head_only(1e-3), tmp_path / "cache"
+    places = (
+        (images, "network_input", "while the pictures were decoded"),
+        (features, "_forward", "while the frozen backbone's features were computed"),
+    )
+    for module, name, when in places:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, telling(getattr(module, name)))
+            with pytest.raises(Interrupted, match=f"^stopped {when}; the same call with --resume goes on") as left:
+                fit(films, tmp_path / "run", recipe, cache=cache, resume=True)
+        assert left.value.exit_code == 128 + signal.SIGTERM
+        assert not list(cache.glob("*.partial"))
+    fit(films, tmp_path / "run", recipe, cache=cache, resume=True)
+    assert read_run(tmp_path / "run").logits("test").logits.shape == (15, 2)
+
+
+def test_a_stop_at_the_end_of_a_frozen_stage_leaves_no_features(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecxr.lab.train import loop
+
+    figures, cache = loop._figures, tmp_path / "cache"
+
+    def told(*arguments: Any) -> dict[str, float]:
+        assert sorted(file.name.partition("-")[0] for file in cache.iterdir()) == ["features", "features", "pictures"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        return figures(*arguments)
+
+    recipe = replace(chosen(), stages=(chosen().stages[0], replace(chosen().stages[1], epochs=1)))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_figures", told)
+        with pytest.raises(Interrupted, match="stopped after epoch 1 of 2; everything is saved"):
+            fit(films, tmp_path / "run", recipe, cache=cache)
+    assert [file.name.partition("-")[0] for file in cache.iterdir()] == ["pictures"]
+    if sys.platform == "linux":  # and none is held open, which would keep its room
+        assert str(cache / "features-") not in Path("/proc/self/maps").read_text()
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_saved_stays(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecxr.lab.train import fit as module
+    from edgecxr.lab.train import loop
+
+    recipe, cache = head_only(1e-3, 1e-3), tmp_path / "cache"
+    figures, logits = loop._figures, module._logits
+    evaluated: list[int] = []
+
+    def watched(*arguments: Any) -> dict[str, float]:
+        evaluated.append(1)
+        if len(evaluated) == 2:
+            limit_files(100_000)  # while the second checkpoint is written …
+        return figures(*arguments)
+
+    with files_unlimited_afterwards(), monkeypatch.context() as patch:
+        patch.setattr(loop, "_figures", watched)
+        with pytest.raises(StorageError, match=r"^the checkpoint can't be written \(no room left\): "):
+            fit(films, tmp_path / "run", recipe, cache=cache)
+    found = checkpoint.load(tmp_path / "run")
+    assert found is not None
+    assert found.epoch == 1
+    assert contents(tmp_path / "run").keys() == {checkpoint.FILE}
+
+    # … and at the end, while the weights are; HDF5 wouldn't survive that only its last bytes find no room.
+    for limit in (100_000, sum(value.nbytes for value in found.variables.model)):
+
+        def last(*arguments: Any, limit: int = limit) -> Any:
+            limit_files(limit)
+            return logits(*arguments)
+
+        with files_unlimited_afterwards(), monkeypatch.context() as patch:
+            patch.setattr(module, "_logits", last)
+            with pytest.raises(StorageError, match=r"^the run's weights can't be written \(no room left\): "):
+                fit(films, tmp_path / "run", recipe, cache=cache, resume=True)
+        assert contents(tmp_path / "run").keys() == {checkpoint.FILE}
+    found = checkpoint.load(tmp_path / "run")
+    assert found is not None
+    assert found.epoch == 2
+    with pytest.raises(UsageError, match="not a run"):
+        read_run(tmp_path / "run")
+    fit(films, tmp_path / "run", recipe, cache=cache, resume=True)
+    assert read_run(tmp_path / "run").logits("test").logits.shape == (15, 2)
+
+
+def test_data_that_cannot_be_learnt_from_is_named_and_nothing_is_written(films: Path, tmp_path: Path) -> None:
+    few = write_films(tmp_path / "few", {"dark": 10, "bright": 2})
+    with pytest.raises(DataError, match="the train split has no picture of bright"):
+        fit(few, tmp_path / "run", chosen(), cache=tmp_path / "cache")
+    broken = Path(shutil.copytree(films, tmp_path / "broken"))
+    (broken / "bright" / "7.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"a labelled picture can't be used .*7\.png"):
+        fit(broken, tmp_path / "run", chosen(), cache=tmp_path / "cache")
+    assert not (tmp_path / "run").exists()
