@@ -28,7 +28,7 @@ from edgecxr.lab.dataset import Example, read_dataset
 from edgecxr.lab.run import Logits, read_run
 from edgecxr.pictures import decode as images
 from edgecxr.system import machine
-from edgecxr_export import parity
+from edgecxr_export.parity import compare as parity
 
 SCHEMA = 1
 HERE = Path(__file__).parent

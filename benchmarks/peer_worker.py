@@ -63,7 +63,7 @@ def build_fp32(size: int, run: str | None, target: Path) -> None:
     """The Keras model as `edgecxr export` converts it to ONNX fp32."""
     from edgecxr.lab.run import read_run
     from edgecxr.lab.train.recipes import recipe
-    from edgecxr_export import deploy, onnx_graph
+    from edgecxr_export.graphs import deploy, onnx_graph
 
     chosen = read_run(Path(run)).recipe if run else recipe("default")
     model = deploy.deploy_model(keras_model(size, run), chosen)

@@ -16,9 +16,10 @@ from edgecxr.engines import litert
 from edgecxr.errors import GateError, UnavailableError, UsageError
 from edgecxr.lab.evaluation.report import SCHEMA as EVALUATION_SCHEMA
 from edgecxr.lab.train import storage
-from edgecxr_export import onnx_graph, reports
-from edgecxr_export.artifacts import KINDS, TFLITE, planned
-from edgecxr_export.gates import Gates
+from edgecxr_export.bundle import reports
+from edgecxr_export.graphs import onnx_graph
+from edgecxr_export.graphs.artifacts import KINDS, TFLITE, planned
+from edgecxr_export.parity.gates import Gates
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SIZES = {"fp32": 84_000_000, "fp16": 42_500_000, "int8": 22_500_000}  # bytes, of Xception at any input size

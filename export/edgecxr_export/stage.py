@@ -20,16 +20,21 @@ from edgecxr.lab.run import Run, read_run
 from edgecxr.lab.train import storage
 from edgecxr.lab.train.fit import default_cache
 from edgecxr.scoring.postprocess import probabilities
-from edgecxr_export import half, int8, labelled, litert, onnx_graph, quantize, refusals, reports
-from edgecxr_export.artifacts import ONNX, TFLITE, Artifact, planned
-from edgecxr_export.contents import About, Findings, contents, metadata, parity_report
-from edgecxr_export.deploy import deploy_model
-from edgecxr_export.gates import Gates
+from edgecxr_export import labelled, refusals
+from edgecxr_export.bundle import reports
+from edgecxr_export.bundle.contents import About, Findings, contents, metadata, parity_report
+from edgecxr_export.bundle.publish import publish
+from edgecxr_export.graphs import half, onnx_graph
+from edgecxr_export.graphs import tflite as litert
+from edgecxr_export.graphs.artifacts import ONNX, TFLITE, Artifact, planned
+from edgecxr_export.graphs.deploy import deploy_model
+from edgecxr_export.int8 import quantize
+from edgecxr_export.int8 import search as int8
+from edgecxr_export.int8.networks import Networks
 from edgecxr_export.labelled import Labelled
-from edgecxr_export.measure import KERAS_BATCH, Comparison, Measured, Reference, bar, evidence_inputs
-from edgecxr_export.networks import Networks
-from edgecxr_export.parity import Parity
-from edgecxr_export.publish import publish
+from edgecxr_export.parity.compare import Parity
+from edgecxr_export.parity.gates import Gates
+from edgecxr_export.parity.measure import KERAS_BATCH, Comparison, Measured, Reference, bar, evidence_inputs
 
 PRECISIONS = ("fp32", "int8")
 FORMATS = (ONNX,)

@@ -83,8 +83,8 @@ def lively(recipe: Any, pictures: np.ndarray) -> Any:
 @pytest.fixture(scope="session", params=["pooled", "flatten-dense16"])
 def network(request: pytest.FixtureRequest) -> Network:
     from edgecxr.lab.train.recipes import recipe
-    from edgecxr_export.deploy import deploy_model
-    from edgecxr_export.onnx_graph import convert, serialise
+    from edgecxr_export.graphs.deploy import deploy_model
+    from edgecxr_export.graphs.onnx_graph import convert, serialise
 
     chosen = recipe({"pooled": "default", "flatten-dense16": "seed"}[request.param])
     chosen = replace(chosen, input_size=SIZE)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecxr_export.onnx_graph import canonical
+from edgecxr_export.graphs.onnx_graph import canonical
 
 SIDE = 16
 CHANNELS = 12

@@ -23,9 +23,9 @@ from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import DataError, GateError, StorageError, UsageError
 from edgecxr.lab.dataset import Dataset, folds, read_dataset, without_origin
 from edgecxr.lab.run import read_run
-from edgecxr_export.gates import Gates
-from edgecxr_export.golden import TOLERANCES, golden_inputs
+from edgecxr_export.bundle.golden import TOLERANCES, golden_inputs
 from edgecxr_export.labelled import run_splits
+from edgecxr_export.parity.gates import Gates
 from edgecxr_export.stage import Options, export
 
 from .conftest import EPOCHS
@@ -210,9 +210,9 @@ def test_a_failed_gate_leaves_what_was_there_and_a_report(
     gates: Gates,
     message: str,
 ) -> None:
-    monkeypatch.setattr("edgecxr_export.choose.MAX_FLOAT", 1)
-    monkeypatch.setattr("edgecxr_export.choose.Quantizer.nodes", property(lambda self: ["conv_004", "conv_006"]))
-    monkeypatch.setattr("edgecxr_export.choose.CHANGES", ())
+    monkeypatch.setattr("edgecxr_export.int8.ways.MAX_FLOAT", 1)
+    monkeypatch.setattr("edgecxr_export.int8.ways.Quantizer.nodes", property(lambda self: ["conv_004", "conv_006"]))
+    monkeypatch.setattr("edgecxr_export.int8.ways.CHANGES", ())
     output = tmp_path / "a.edgecxr"
     shutil.copytree(made.path, output)
     before = (output / "bundle.json").read_bytes()
@@ -231,7 +231,7 @@ def test_a_failed_gate_leaves_what_was_there_and_a_report(
 def test_a_folder_too_small_to_calibrate_is_refused_before_any_work(
     run_folder: Path, folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgecxr_export.quantize.MIN_PICTURES", 25)
+    monkeypatch.setattr("edgecxr_export.int8.quantize.MIN_PICTURES", 25)
     monkeypatch.setattr("edgecxr_export.stage.Reference", None)  # it isn't come to
     with pytest.raises(DataError, match="got 24: the folder of pictures is too small to calibrate"):
         export(run_folder, tmp_path / "a.edgecxr", folder, cache=cache)

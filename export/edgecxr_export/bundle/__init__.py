@@ -1,0 +1,1 @@
+"""The bundle's files: what stands in them, and how they come onto the disk."""

@@ -1,0 +1,1 @@
+"""How to quantize, chosen by measurement, and the int8 files."""

@@ -1,0 +1,194 @@
+"""The int8 artifacts: the way chosen on dev, then the most sensitive convolutions to float until the gate is passed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from edgecxr.bench import spread
+from edgecxr.engines import Engine
+from edgecxr.lab.run import Logits
+from edgecxr_export.graphs import onnx_graph
+from edgecxr_export.graphs.artifacts import ONNX, TFLITE, Artifact
+from edgecxr_export.int8 import quantize
+from edgecxr_export.int8 import ways as choose
+from edgecxr_export.int8.networks import Networks
+from edgecxr_export.parity.compare import Parity
+
+Key = TypeVar("Key", str, int)
+
+# What the gate says of an artifact on dev: its parity there, and what it exceeds.
+Judge = Callable[[Artifact], tuple[Parity, list[str]]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both int8 files are made from and measured by."""
+
+    calibration: npt.NDArray[np.uint8]  # (M, H, W, 1), of `quantize.calibration_inputs`
+    inputs: npt.NDArray[np.uint8]  # (N, H, W, 1), dev's
+    dev: Logits  # of the float32 reference, in the same order
+    temperature: float
+    metadata: Mapping[str, str]
+    judge: Judge
+    console: Console
+
+    def sample(self, count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        """`count` dev inputs, evenly chosen, and their reference logits."""
+        places = np.asarray(spread(len(self.inputs), count))
+        return self.inputs[places], self.dev.logits[places]
+
+
+def onnx_int8(
+    networks: Networks, opset: int, task: Task, *, full_range: bool = False
+) -> tuple[Artifact, dict[str, Any]]:
+    """(the int8 ONNX artifact, the report of how it was chosen)."""
+    quantizer = choose.Quantizer(networks, full_range=full_range)
+
+    def build(way: choose.Way, keep_float: Sequence[str] = ()) -> Artifact:
+        made = onnx_graph.serialise(quantizer.build(way, keep_float), task.metadata)
+        details = {
+            "opset": opset,
+            "ir_version": onnx_graph.IR_VERSION,
+            "weight_bits": 8 if full_range else 7,
+            "float_nodes": sorted(keep_float),
+        }
+        return Artifact(ONNX, "int8", made, details)
+
+    way, trials = _chosen(build, task)
+    artifact, floated = until_it_passes(lambda nodes: build(way, nodes), lambda: quantizer.suspects(way), task)
+    settings = {**asdict(quantize.Settings()), "weight_levels": quantize.LEVELS["full" if full_range else "reduced"]}
+    return artifact, {
+        "settings": settings,
+        "chosen": asdict(way),
+        "trials": [trial.to_json() for trial in trials],
+        **floated,
+    }
+
+
+def tflite_int8(model: Any, networks: Networks, task: Task) -> tuple[Artifact, dict[str, Any]]:
+    """The int8 TFLite artifact of the deploy `model` (Keras, float32 input), and its report.
+
+    `networks` are of the same model's ONNX graph: their weights and ranges go into the TFLite one.
+    """
+    from edgecxr_export.graphs import tflite as litert
+    from edgecxr_export.int8 import transfer
+
+    # Of the converter's own ranges the picture's alone is used: black and white, and one to show something.
+    calibrated = litert.calibrate(model, task.calibration, task.calibration[-quantize.ENDS - 1 :])
+    wiring = transfer.match(calibrated.model, networks.model)
+    levels = quantize.LEVELS["full"]  # LiteRT's kernels add products up in 32 bits
+    prepared: dict[choose.Way, litert.Calibrated] = {}
+
+    def build(way: choose.Way, places: Sequence[int] = ()) -> Artifact:
+        if way not in prepared:
+            prepared.clear()  # a network is some 90 MB
+            network = networks.network(way.channels, way.rounding, levels)
+            moved = transfer.moved(calibrated.model, wiring, network, networks.ranges(way.channels, way.ranges))
+            prepared[way] = replace(calibrated, model=moved)
+        made = litert.serialise_int8(prepared[way], keep_float=places, metadata=task.metadata)
+        names = [calibrated.convolutions[place] for place in sorted(places)]
+        return Artifact(TFLITE, "int8", made, {"weight_bits": 8, "float_nodes": names})
+
+    def suspects() -> list[int]:
+        losses = networks.losses(way.channels, way.rounding, levels)
+        return choose.worst({place: losses[node] for place, node in wiring.convolutions.items()})
+
+    way, trials = _chosen(build, task)
+    artifact, floated = until_it_passes(lambda places: build(way, places), suspects, task)
+    return artifact, {
+        "settings": {"weights": "int8, per channel", "weight_levels": levels},
+        "chosen": asdict(way),
+        "trials": [trial.to_json() for trial in trials],
+        **floated,
+    }
+
+
+def _chosen(build: Callable[[choose.Way], Artifact], task: Task) -> tuple[choose.Way, list[choose.Trial]]:
+    """The best way on some pictures of dev, and all that were tried; each is told on the console."""
+    pictures, logits = task.sample(choose.CHOICE_PICTURES)
+    file = ""
+
+    def engine(way: choose.Way) -> Engine:
+        nonlocal file
+        artifact = build(way)
+        file = artifact.file
+        return artifact.engine
+
+    return choose.choose_way(
+        engine,
+        pictures,
+        logits,
+        task.temperature,
+        lambda trial: task.console.print(f"  {file}{_line(trial)}", highlight=False),
+    )
+
+
+def until_it_passes(
+    build: Callable[[Sequence[Key]], Artifact], suspects: Callable[[], Sequence[Key]], task: Task
+) -> tuple[Artifact, dict[str, Any]]:
+    """(the first artifact that passes the gate on dev, or the last that was tried; what was measured on the way).
+
+    Convolutions go to float one at a time, the most sensitive of the `suspects` first.
+    """
+    artifact = build([])
+    found, breaches = task.judge(artifact)
+    task.console.print(
+        f"{artifact.file}: {found.flips} flips on {found.pictures} pictures of dev, |Δp| p99 {found.p99_dp:.3f}"
+    )
+    steps = [_step([], found, breaches)]
+    ranked: list[choose.Sensitivity[Key]] = []
+    if breaches:
+        task.console.print(f"{artifact.file}: {breaches[0]}; measuring which convolutions suffer most …", markup=False)
+        pictures, logits = task.sample(choose.SENSITIVITY_PICTURES)
+        nodes = suspects()
+        told = itertools.count(1)
+        ranked = choose.sensitivities(
+            lambda chosen: build(chosen).engine,
+            nodes,
+            pictures,
+            logits,
+            lambda sensitivity: task.console.print(
+                f"  {next(told)} of {len(nodes)}: with convolution {sensitivity.node} in float, logits are off by "
+                f"{sensitivity.mean_dlogit:.4f} on average",
+                highlight=False,
+            ),
+        )
+    for count in range(1, min(choose.MAX_FLOAT, len(ranked)) + 1):
+        if not breaches:
+            break
+        chosen = [sensitivity.node for sensitivity in ranked[:count]]
+        artifact = build(chosen)
+        found, breaches = task.judge(artifact)
+        steps.append(_step(chosen, found, breaches))
+        task.console.print(
+            f"{artifact.file}, {count} convolutions in float: {found.flips} flips on {found.pictures} pictures of dev, "
+            f"|Δp| p99 {found.p99_dp:.3f}"
+        )
+    return artifact, {"steps": steps, "sensitivity": [asdict(sensitivity) for sensitivity in ranked]}
+
+
+def _step(nodes: Sequence[Key], found: Parity, breaches: list[str]) -> dict[str, Any]:
+    return {
+        "float_nodes": list(nodes),
+        "flips": found.flips,
+        "pictures": found.pictures,
+        "p99_dp": found.p99_dp,
+        "max_dp": found.max_dp,
+        "drop": found.drop,
+        "exceeds": breaches,
+    }
+
+
+def _line(trial: choose.Trial) -> str:
+    way = trial.way
+    return (
+        f": ranges {way.ranges}, channels {way.channels}, rounding {way.rounding}: |Δp| mean "
+        f"{trial.mean_dp:.4f}, p99 {trial.p99_dp:.3f}, {trial.flips} flips on {trial.pictures} pictures of dev"
+    )
