@@ -13,8 +13,7 @@ from edgecxr.lab.evaluation.report import evaluate_logits
 from edgecxr.scoring.postprocess import probabilities
 from edgecxr_export.bundle.card import model_card
 from edgecxr_export.parity.gates import Gates
-
-from ..conftest import LABELS
+from export.conftest import LABELS
 
 TEMPERATURE = 0.8123
 QUANTIZED = {

@@ -10,8 +10,7 @@ from edgecxr_export.bundle.golden import TOLERANCES, golden_rows, passes_on_gpu
 from edgecxr_export.graphs.artifacts import Artifact, latencies, openings, planned, preferred, slower_int8
 from edgecxr_export.graphs.half import half
 from edgecxr_export.graphs.onnx_graph import serialise
-
-from ..small import pictures, small_graph
+from export.small import pictures, small_graph
 
 
 def test_what_is_planned_has_a_fixed_order() -> None:

@@ -10,8 +10,7 @@ import pytest
 
 from edgecxr.errors import UsageError
 from edgecxr_export.graphs.deploy import deploy_model, fold_input, linear_head
-
-from ..conftest import SIZE, Network
+from export.conftest import SIZE, Network
 
 pytestmark = pytest.mark.lab
 

@@ -11,8 +11,7 @@ from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import GateError
 from edgecxr_export.graphs.half import half
 from edgecxr_export.graphs.onnx_graph import body, serialise
-
-from ..small import pictures, small_graph
+from export.small import pictures, small_graph
 
 
 def test_the_answers_are_those_of_halves() -> None:

@@ -24,8 +24,7 @@ from edgecxr.errors import GateError, UsageError
 from edgecxr_export.graphs import tflite as litert
 from edgecxr_export.graphs import tflite_graph
 from edgecxr_export.graphs.deploy import EvidenceHead, deploy_model
-
-from ..conftest import Network, inputs
+from export.conftest import Network, inputs
 
 pytestmark = pytest.mark.lab
 METADATA = {"labels": '["covid", "normal"]', "temperature": "0.5"}

@@ -17,8 +17,7 @@ import pytest
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import UsageError
 from edgecxr_export.graphs.onnx_graph import canonical, convert, serialise
-
-from ..conftest import Network
+from export.conftest import Network
 
 pytestmark = pytest.mark.lab
 

@@ -10,8 +10,7 @@ from edgecxr_export.int8.equalise import equalised, links
 from edgecxr_export.int8.networks import Networks
 from edgecxr_export.int8.ranges import extents
 from edgecxr_export.int8.ways import Quantizer, Way
-
-from ..small import pictures, small_graph, with_ends
+from export.small import pictures, small_graph, with_ends
 
 
 def answers(model: object, inputs: np.ndarray, precision: str = "fp32") -> np.ndarray:

@@ -18,11 +18,10 @@ from edgecxr_export.int8 import quantize as module
 from edgecxr_export.int8.networks import Networks
 from edgecxr_export.int8.quantize import calibration_inputs, calibration_rows, head_nodes
 from edgecxr_export.int8.ways import Quantizer, Way
-
-from ..conftest import Network, inputs
-from ..optimised import optimised
-from ..small import pictures as small_pictures
-from ..small import small_graph, with_ends
+from export.conftest import Network, inputs
+from export.optimised import optimised
+from export.small import pictures as small_pictures
+from export.small import small_graph, with_ends
 
 WAY = Way(channels="alike", rounding="second-order")  # what is usually chosen
 

@@ -8,8 +8,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgecxr_export.graphs.onnx_graph import body
 from edgecxr_export.int8.ranges import extents, percentiles
-
-from ..small import pictures, small_graph
+from export.small import pictures, small_graph
 
 
 def activations(model: object, inputs: np.ndarray, name: str) -> np.ndarray:

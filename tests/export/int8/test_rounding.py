@@ -15,8 +15,7 @@ from edgecxr_export.int8 import rounding
 from edgecxr_export.int8.networks import Networks
 from edgecxr_export.int8.rounding import convolutions, losses, moments, round_rows, rounded
 from edgecxr_export.int8.ways import Quantizer, Way
-
-from ..small import CHANNELS, pictures, small_graph, with_ends
+from export.small import CHANNELS, pictures, small_graph, with_ends
 
 LEVELS = 64
 

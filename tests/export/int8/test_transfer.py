@@ -19,9 +19,8 @@ from edgecxr_export.graphs.onnx_graph import body
 from edgecxr_export.int8 import transfer
 from edgecxr_export.int8.equalise import is_depthwise
 from edgecxr_export.int8.networks import Networks
-
-from ..conftest import Network, inputs
-from ..small import with_ends
+from export.conftest import Network, inputs
+from export.small import with_ends
 
 pytestmark = pytest.mark.lab
 LEVELS = 127

@@ -20,9 +20,8 @@ from edgecxr_export.int8 import ways as choose
 from edgecxr_export.int8.networks import Networks
 from edgecxr_export.int8.ways import Quantizer, Way, choose_way, sensitivities
 from edgecxr_export.parity.gates import Gates
-
-from ..parity.test_gates import PASSING
-from ..small import pictures, small_graph, with_ends
+from export.parity.test_gates import PASSING
+from export.small import pictures, small_graph, with_ends
 
 INPUTS = np.zeros((40, 2, 2, 1), dtype=np.uint8)
 REFERENCE = np.tile(np.array([[1.0, 0.0, 0.0]], dtype=np.float32), (40, 1))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_records import prediction
+from test_formats import prediction
 
 from edgecxr.errors import DataError, UsageError
 from edgecxr.lab.dataset import Dataset, Example
