@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_formats import prediction
 
 from edgecxr.errors import DataError, UsageError
 from edgecxr.lab.dataset import Dataset, Example
 from edgecxr.lab.evaluation.score import collect, default_split, narrowed, run_split, select, stored
+from records.test_formats import prediction
 
 LABELS = ("covid", "normal", "viral_pneumonia")
 
