@@ -71,6 +71,28 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(there), target
 
 
+TOPS = ("edgecxr", "edgecxr_export", "export", "benchmarks", "docs", "examples", "samples", "tests")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_that_is_named_is_there(page: Path) -> None:
+    for word in (word for span in spans(page) for word in span.split()):
+        file = word.split("::")[0]
+        if file.split("/")[0] in TOPS and "/" in file and "NAME" not in file:
+            assert (ROOT / file).exists() or (ROOT / "export" / file).exists(), file
+
+
+def test_the_folders_are_those_of_the_page() -> None:
+    tree, *_ = blocks(ROOT / "CONTRIBUTING.md", "")
+    stack: list[str] = []
+    for indent, name in re.findall(r"^( *)([\w./]+/)(?: |$)", tree, flags=re.MULTILINE):
+        stack = [*stack[: len(indent) // 2], name]
+        assert (ROOT / "".join(stack)).is_dir(), name
+    listed = set(re.findall(r"^  (\w+)/ ", tree, flags=re.MULTILINE))
+    packages = (ROOT / "edgecxr", ROOT / "export" / "edgecxr_export")
+    assert listed == {path.name for top in packages for path in top.iterdir() if path.is_dir()} - {"__pycache__"}
+
+
 def test_pictures_are_small() -> None:
     pictures = [path for path in (ROOT / "docs" / "pictures").iterdir() if path.suffix in (".png", ".svg")]
     assert len(pictures) >= 2
