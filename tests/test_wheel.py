@@ -28,6 +28,7 @@ def test_top_level_names_are_the_two_packages(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"edgecxr", "edgecxr_export"}
     assert len(tops) == 3
     assert any(name.endswith("licenses/LICENSE-weights") for name in names)
+    assert {"edgecxr/py.typed", "edgecxr_export/py.typed"} <= set(names)
     assert any(name.startswith("edgecxr/models/") and name.endswith(".onnx") for name in names)
     assert not any("test" in name.split("/")[0] for name in names)
     assert wheel.stat().st_size < 30e6
