@@ -128,7 +128,7 @@ def test_no_module_of_the_lab_is_loaded_by_real_work(tiny_bundle: Path) -> None:
         "from edgecxr import bench, cli\n"
         "from edgecxr.device import doctor, verify\n"
         "from edgecxr.views import terminal\n"
-        "verify.verify(classifier.bundle); doctor.diagnose()\n"
+        "verify.verify(classifier.bundle); doctor.look()\n"
         "print(sorted(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -63,12 +63,12 @@ def doctor(as_json: JsonOption = False) -> None:
     from dataclasses import asdict
 
     from edgecxr.cli import tables
-    from edgecxr.device.doctor import diagnose
+    from edgecxr.device.doctor import look
 
-    diagnosis = diagnose()
+    checkup = look()
     if as_json:
-        print_json({**asdict(diagnosis), "healthy": diagnosis.healthy})
+        print_json({**asdict(checkup), "healthy": checkup.healthy})
     else:
-        consoles()[0].print(tables.diagnosis_table(diagnosis))
-    if not diagnosis.healthy:
+        consoles()[0].print(tables.checkup_table(checkup))
+    if not checkup.healthy:
         raise typer.Exit(4)

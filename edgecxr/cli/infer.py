@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgecxr.scoring.folder import Run
+    from edgecxr.scoring.folder import Job
 
 
 def infer(
@@ -120,41 +120,41 @@ def infer(
     options = folder.Options(name_by, fail_fast)
     out, err = consoles()
     if inputs is None:
-        run = resident.serve(session, options, reader_left)
+        job = resident.serve(session, options, reader_left)
     else:
-        run = folder.prepare(session, inputs, place, options, overwrite=overwrite, going_on=resume, to_stdout=to_stdout)
-        for note in () if quiet else run.notes:
+        job = folder.prepare(session, inputs, place, options, overwrite=overwrite, going_on=resume, to_stdout=to_stdout)
+        for note in () if quiet else job.notes:
             err.print(terminal.printable(f"resumed: {note}"))
         bar = terminal.progress(err, "scoring")
         with bar:
             bar.disable = bar.disable or quiet
-            task = bar.add_task("", total=len(run.todo))
+            task = bar.add_task("", total=len(job.todo))
             try:
-                folder.score(run, lambda: bar.advance(task))
+                folder.score(job, lambda: bar.advance(task))
             except BrokenPipeError:
                 reader_left()
-    _report(run, out, err, as_json=as_json, quiet=quiet)
-    if run.signal is not None:
-        raise typer.Exit(128 + run.signal)
-    raise typer.Exit(1 if run.tally.statuses["rejected"] else 0)
+    _report(job, out, err, as_json=as_json, quiet=quiet)
+    if job.signal is not None:
+        raise typer.Exit(128 + job.signal)
+    raise typer.Exit(1 if job.tally.statuses["rejected"] else 0)
 
 
-def _report(run: "Run", out: "Console", err: "Console", *, as_json: bool, quiet: bool) -> None:
+def _report(job: "Job", out: "Console", err: "Console", *, as_json: bool, quiet: bool) -> None:
     from edgecxr.cli import tables
     from edgecxr.views import terminal
 
-    summary, tally = run.summary(), run.tally
+    summary, tally = job.summary(), job.tally
     if as_json:
         print_json(summary)
-    elif run.output is None:
+    elif job.output is None:
         rows = [*tally.shown, *tally.rejected]
-        out.print(tables.predictions_table(rows, run.session.bundle.labels, summary["records"]))
-    if run.left_in is not None:
-        complain(f"stopped; the records are kept, and --resume goes on: {run.left_in}")
+        out.print(tables.predictions_table(rows, job.session.bundle.labels, summary["records"]))
+    if job.left_in is not None:
+        complain(f"stopped; the records are kept, and --resume goes on: {job.left_in}")
     if quiet:
         return
     err.print(tables.run_summary(summary), markup=False)
-    if run.output is not None:  # else they stand in the table
+    if job.output is not None:  # else they stand in the table
         rejected = [p for p in [*tally.shown, *tally.rejected] if p.status == "rejected"]
         for prediction in rejected[:10]:
             err.print(terminal.printable(f"rejected: {prediction.path}: {prediction.error_message}"))

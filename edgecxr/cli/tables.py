@@ -12,7 +12,7 @@ from edgecxr.views.terminal import printable
 
 if TYPE_CHECKING:
     from edgecxr.bundle import Bundle
-    from edgecxr.device.doctor import Diagnosis
+    from edgecxr.device.doctor import Checkup
     from edgecxr.device.tune import Tuning
     from edgecxr.device.verify import Verification
     from edgecxr.records.prediction import Prediction
@@ -101,18 +101,18 @@ def bundle_table(bundle: Bundle) -> Table:
     return table
 
 
-def diagnosis_table(diagnosis: Diagnosis) -> Table:
+def checkup_table(checkup: Checkup) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    found = diagnosis.machine
+    found = checkup.machine
     memory = f", {found['memory_bytes'] / 2**30:.0f} GiB" if found["memory_bytes"] else ""
     features = " ".join(found["cpu_features"]) or "none of note"
     table.add_row("", f"{found['cpu']}, {found['cpus_usable']} CPUs usable{memory} ({features})")
     table.add_row("", f"{found['system']}, Python {found['python']}")
     for gpu in found["gpus"]:
         table.add_row("", printable(gpu))
-    for finding in diagnosis.findings:
+    for finding in checkup.findings:
         mark, style = _MARKS[finding.level]
         table.add_row(Text(mark, style=style), Text(finding.what))
         if finding.repair:

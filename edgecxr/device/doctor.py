@@ -27,7 +27,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Checkup:
     """The machine's fingerprint and the findings; `healthy` where no finding is a problem."""
 
     machine: dict[str, Any]
@@ -38,11 +38,11 @@ class Diagnosis:
         return all(finding.level != "problem" for finding in self.findings)
 
 
-def diagnose() -> Diagnosis:
+def look() -> Checkup:
     """Look at engines, devices, the embedded bundle and the extras; changes nothing and never raises."""
     fingerprint = machine.fingerprint()
     findings = [*_engines(fingerprint), *_bundle(), *_cpu(fingerprint), *_extras()]
-    return Diagnosis(fingerprint, tuple(findings))
+    return Checkup(fingerprint, tuple(findings))
 
 
 def _engines(fingerprint: dict[str, Any]) -> list[Finding]:

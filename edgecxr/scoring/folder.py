@@ -27,7 +27,7 @@ MAX_KEPT = 40  # predictions of each kind that are kept to be shown; a folder of
 
 @dataclass(frozen=True)
 class Inputs:
-    """The pictures of a run, in order, and how many entries were passed over."""
+    """The pictures of a job, in order, and how many entries were passed over."""
 
     paths: tuple[Path, ...]
     skipped: int
@@ -43,7 +43,7 @@ class Options:
 
 @dataclass
 class Tally:
-    """What came out of a run, in bounded memory."""
+    """What came out of a job, in bounded memory."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
@@ -64,7 +64,7 @@ class Tally:
 
 
 @dataclass
-class Run:
+class Job:
     """What a run scores and where its records go: made by `prepare`, carried out by `score`."""
 
     session: Session
@@ -126,43 +126,43 @@ def prepare(
     overwrite: bool = False,
     going_on: bool = False,
     to_stdout: bool = False,
-) -> Run:
+) -> Job:
     """Open the output, if there is one, and leave out what it has already; raises UsageError as `recording` does."""
     todo, labels = list(enumerate(inputs.paths)), session.bundle.labels
     describe(session)
     log.info("%d inputs, %d passed over", len(inputs.paths), inputs.skipped)
     if place is None:
-        return Run(session, todo, Stdout(labels) if to_stdout else None, options, inputs.skipped)
+        return Job(session, todo, Stdout(labels) if to_stdout else None, options, inputs.skipped)
     if not going_on:
         output = recording.begin(place, labels, overwrite=overwrite)
-        return Run(session, todo, output, options, inputs.skipped)
+        return Job(session, todo, output, options, inputs.skipped)
     output, rest, notes = recording.go_on(place, labels, session.provenance, inputs.paths, options.name_by)
-    run = Run(session, rest.todo, output, options, inputs.skipped, len(rest.finished), notes)
+    job = Job(session, rest.todo, output, options, inputs.skipped, len(rest.finished), notes)
     log.info("%d inputs have their record, %d records are replaced", len(rest.finished), len(rest.superseded))
     for record in rest.finished:
-        run.tally.count(record.status, record.label)
-    return run
+        job.tally.count(record.status, record.label)
+    return job
 
 
-def score(run: Run, advance: Callable[[], object] = lambda: None) -> None:
+def score(job: Job, advance: Callable[[], object] = lambda: None) -> None:
     """Carry `run` out. Ctrl-C and SIGTERM end it with the batches in hand; only then isn't the output finished."""
     begin = time.perf_counter()
     stopped = StopOnSignal()
-    with stopped, run.output or nullcontext():
-        answers = pipeline.stream(run.session, (path for _, path in run.todo), lambda: stopped.signal is not None)
-        for (position, _), answer in zip(run.todo, answers, strict=False):
-            prediction = answer if run.options.name_by == "path" else answer.without_name(position + 1)
-            if run.output is not None:
-                run.output.write(prediction, position)
-            run.tally.add(prediction)
-            if len(run.tally.shown) == 1:
+    with stopped, job.output or nullcontext():
+        answers = pipeline.stream(job.session, (path for _, path in job.todo), lambda: stopped.signal is not None)
+        for (position, _), answer in zip(job.todo, answers, strict=False):
+            prediction = answer if job.options.name_by == "path" else answer.without_name(position + 1)
+            if job.output is not None:
+                job.output.write(prediction, position)
+            job.tally.add(prediction)
+            if len(job.tally.shown) == 1:
                 log.debug("first record after %.3f s", time.perf_counter() - begin)
             advance()
-            if run.options.fail_fast and prediction.status == "rejected":
+            if job.options.fail_fast and prediction.status == "rejected":
                 break
-        run.signal = stopped.signal
-        if run.signal is not None:
-            log.info("stopped by signal %d, with everything in hand written", run.signal)
-        if run.signal is None and run.output is not None:
-            run.output.finish()
-    run.seconds = time.perf_counter() - begin
+        job.signal = stopped.signal
+        if job.signal is not None:
+            log.info("stopped by signal %d, with everything in hand written", job.signal)
+        if job.signal is None and job.output is not None:
+            job.output.finish()
+    job.seconds = time.perf_counter() - begin

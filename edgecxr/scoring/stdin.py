@@ -19,7 +19,7 @@ from edgecxr.errors import PictureRejected
 from edgecxr.records.formats import Stdout
 from edgecxr.records.prediction import Prediction
 from edgecxr.scoring import pipeline
-from edgecxr.scoring.folder import Options, Run, describe
+from edgecxr.scoring.folder import Job, Options, describe
 from edgecxr.scoring.session import Session
 from edgecxr.system.signals import StopOnSignal
 
@@ -29,13 +29,13 @@ STDIN = 0
 Waiting = SimpleQueue["Future[Prediction] | None"]  # None: the end of stdin, or a signal
 
 
-def serve(session: Session, options: Options, reader_left: Callable[[], object]) -> Run:
+def serve(session: Session, options: Options, reader_left: Callable[[], object]) -> Job:
     """Answer the lines of stdin until it ends, or a signal: then those that were read are answered, and no other.
 
     `reader_left` is called where nobody reads the answers any more. What was answered is in the run's summary.
     """
     describe(session)
-    run = Run(session, (), Stdout(session.bundle.labels), options)
+    job = Job(session, (), Stdout(session.bundle.labels), options)
     waiting: Waiting = SimpleQueue()
     stopped = StopOnSignal(lambda: waiting.put(None))
     begin = time.perf_counter()
@@ -50,8 +50,8 @@ def serve(session: Session, options: Options, reader_left: Callable[[], object])
                 room.release()
                 if options.name_by == "hash":
                     prediction = prediction.without_name(position + 1)
-                run.output.write(prediction, position)  # type: ignore[union-attr]  # it is stdout
-                run.tally.add(prediction)
+                job.output.write(prediction, position)  # type: ignore[union-attr]  # it is stdout
+                job.tally.add(prediction)
                 if options.fail_fast and prediction.status == "rejected":
                     break
         except BrokenPipeError:
@@ -59,9 +59,9 @@ def serve(session: Session, options: Options, reader_left: Callable[[], object])
         finally:
             ended.set()
             pool.shutdown(wait=False, cancel_futures=True)
-        run.signal = stopped.signal
-    run.seconds = time.perf_counter() - begin
-    return run
+        job.signal = stopped.signal
+    job.seconds = time.perf_counter() - begin
+    return job
 
 
 def _in_order(waiting: Waiting, ended: threading.Event) -> Iterator[Future[Prediction]]:

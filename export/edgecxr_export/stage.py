@@ -26,7 +26,7 @@ from edgecxr_export.bundle.contents import About, Findings, contents, metadata, 
 from edgecxr_export.bundle.publish import publish
 from edgecxr_export.graphs import half, onnx_graph
 from edgecxr_export.graphs import tflite as litert
-from edgecxr_export.graphs.artifacts import ONNX, TFLITE, Artifact, planned
+from edgecxr_export.graphs.artifacts import ONNX, TFLITE, NetworkFile, planned
 from edgecxr_export.graphs.deploy import deploy_model
 from edgecxr_export.int8 import quantize
 from edgecxr_export.int8 import search as int8
@@ -129,7 +129,7 @@ def _found(run: Run, data: Labelled, options: Options, about: About, console: Co
     maps = deploy.predict(evidence_inputs(data), batch_size=KERAS_BATCH, verbose=0)["evidence"]
     comparison = Comparison(reference, data, calibration.temperature, np.asarray(maps), console)
 
-    def judge(artifact: Artifact) -> tuple[Parity, list[str]]:
+    def judge(artifact: NetworkFile) -> tuple[Parity, list[str]]:
         found = comparison.of(artifact, "dev")[1]
         return found, options.gates.breaches(artifact.precision, found)
 
@@ -172,17 +172,17 @@ def _found(run: Run, data: Labelled, options: Options, about: About, console: Co
     return Findings(run, data, reference, calibration, points, options.gates, measured, quantization)
 
 
-def _float_files(graph: Any, float_input: Any, options: Options, said: Mapping[str, str]) -> list[Artifact]:
+def _float_files(graph: Any, float_input: Any, options: Options, said: Mapping[str, str]) -> list[NetworkFile]:
     """The files that aren't quantized. The fp32 ONNX file is always among them: what int8 is made from is compared."""
     versions = {"opset": options.opset, "ir_version": onnx_graph.IR_VERSION}
     wanted = planned(options.formats, options.precisions)
-    made = [Artifact(ONNX, "fp32", onnx_graph.serialise(graph, said), versions)]
+    made = [NetworkFile(ONNX, "fp32", onnx_graph.serialise(graph, said), versions)]
     if (ONNX, "fp16") in wanted:
         # Until it has given its golden answers on a GPU, nobody has seen it do what it is for.
         halves = onnx_graph.serialise(half.half(graph), said)
-        made.append(Artifact(ONNX, "fp16", halves, {**versions, "unverified": True}))
+        made.append(NetworkFile(ONNX, "fp16", halves, {**versions, "unverified": True}))
     if (TFLITE, "fp32") in wanted:
-        made.append(Artifact(TFLITE, "fp32", litert.convert(float_input, said)))
+        made.append(NetworkFile(TFLITE, "fp32", litert.convert(float_input, said)))
     return made
 
 

@@ -319,7 +319,7 @@ def test_an_unexpected_error_is_one_sentence_and_exit_70(edgecxr: Run, tmp_path:
     code = (
         "import sys, edgecxr.cli, edgecxr.device.doctor\n"
         "def broken(): raise ZeroDivisionError('by design')\n"
-        "edgecxr.device.doctor.diagnose = broken\n"
+        "edgecxr.device.doctor.look = broken\n"
         "sys.argv = ['edgecxr', 'doctor']\n"
         "edgecxr.cli.main()\n"
     )

@@ -15,7 +15,7 @@ from edgecxr.scoring import remembered
 
 
 def said(level: str) -> list[doctor.Finding]:
-    return [finding for finding in doctor.diagnose().findings if finding.level == level]
+    return [finding for finding in doctor.look().findings if finding.level == level]
 
 
 def test_each_engine_stands_with_its_version() -> None:
@@ -61,13 +61,13 @@ def test_engines_that_are_not_installed_are_a_note(monkeypatch: pytest.MonkeyPat
     note = next(finding for finding in said("note") if "engines that aren't installed" in finding.what)
     assert "openvino, litert" in note.what
     assert note.repair == "pip install 'edgecxr[openvino,litert]'"
-    assert doctor.diagnose().healthy
+    assert doctor.look().healthy
 
 
 def test_another_engine_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "installed_engines", lambda: ("openvino",))
     monkeypatch.setattr(doctor, "_onnxruntimes", lambda: ())
-    assert doctor.diagnose().healthy
+    assert doctor.look().healthy
 
 
 def test_an_engine_that_cannot_run_the_embedded_bundle_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_an_engine_that_cannot_run_the_embedded_bundle_is_a_problem(monkeypatch:
 
 def test_what_was_tuned_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert not any("tuned" in finding.what for finding in doctor.diagnose().findings)
+    assert not any("tuned" in finding.what for finding in doctor.look().findings)
     winner = remembered.Configuration("model.int8.onnx", "openvino", "cpu", "int8", 2, 1, 4)
     path = remembered.remember(load(), winner, {})
     lines = [finding.what for finding in said("ok")]

@@ -126,7 +126,7 @@ def test_the_reports_say_what_was_measured(made: bundles.Bundle, folder: Path) -
     trials = quantization["onnx"]["trials"]
     assert len(trials) == 5
     best = min(trials, key=lambda trial: trial["mean_dp"])
-    assert quantization["onnx"]["chosen"] == {key: best[key] for key in ("ranges", "channels", "rounding")}
+    assert quantization["onnx"]["chosen"] == {key: best[key] for key in ("clip", "channels", "rounding")}
     assert [step["float_nodes"] for step in quantization["tflite"]["steps"]] == [[]]
     evaluation = json.loads(made.read("reports/evaluation.json"))
     assert [(model["model"], model["split"]) for model in evaluation["models"]] == [

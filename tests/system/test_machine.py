@@ -133,19 +133,19 @@ def test_the_fingerprint_is_json_and_names_no_machine() -> None:
 def test_both_builds_of_onnxruntime_are_a_problem_with_a_repair(monkeypatch: pytest.MonkeyPatch) -> None:
     real = machine.package_version
     monkeypatch.setattr(machine, "package_version", lambda n: "1.0" if n.startswith("onnxruntime") else real(n))
-    diagnosis = doctor.diagnose()
-    assert not diagnosis.healthy
-    problem = next(f for f in diagnosis.findings if f.level == "problem")
+    checkup = doctor.look()
+    assert not checkup.healthy
+    problem = next(f for f in checkup.findings if f.level == "problem")
     assert "overwrite" in problem.what
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in problem.repair
 
 
 def test_a_missing_engine_is_a_problem_with_a_repair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    problem = next(f for f in doctor.diagnose().findings if f.level == "problem")
+    problem = next(f for f in doctor.look().findings if f.level == "problem")
     assert "edgecxr[cpu]" in problem.repair
 
 
 def test_this_machine_is_healthy() -> None:
-    diagnosis = doctor.diagnose()
-    assert diagnosis.healthy, diagnosis.findings
+    checkup = doctor.look()
+    assert checkup.healthy, checkup.findings

@@ -15,7 +15,7 @@ GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Temperature:
     """A fitted temperature, with what it did to the mean negative log-likelihood (nats) of the split."""
 
     temperature: float
@@ -37,7 +37,7 @@ def negative_log_likelihood(
     return float(-np.log(np.maximum(p, np.finfo(np.float64).tiny)).mean())
 
 
-def fit_temperature(logits: npt.NDArray[np.floating], classes: npt.NDArray[np.integer]) -> Calibration:
+def fit_temperature(logits: npt.NDArray[np.floating], classes: npt.NDArray[np.integer]) -> Temperature:
     """The temperature of least negative log-likelihood, for logits (N, K) and true classes (N,).
 
     Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. The likelihood is convex
@@ -61,7 +61,7 @@ def fit_temperature(logits: npt.NDArray[np.floating], classes: npt.NDArray[np.in
             cost_right = cost(right)
     # More digits than the search resolves would only look exact.
     temperature = round(math.exp((low + high) / 2), 5)
-    return Calibration(
+    return Temperature(
         temperature,
         nll_before=negative_log_likelihood(logits, classes, 1.0),
         nll_after=negative_log_likelihood(logits, classes, temperature),

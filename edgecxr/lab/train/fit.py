@@ -42,7 +42,7 @@ from edgecxr.lab.train import model as models
 from edgecxr.lab.train.accelerator import Accelerator
 from edgecxr.lab.train.batches import predict
 from edgecxr.lab.train.curves import draw_curves
-from edgecxr.lab.train.loop import Films, Surroundings, train
+from edgecxr.lab.train.loop import Inputs, Surroundings, train
 from edgecxr.lab.train.recipes import Recipe
 from edgecxr.pictures.preprocess import Contract
 from edgecxr.system.signals import StopOnSignal
@@ -163,7 +163,7 @@ def fit_dataset(
             backbone_identity=backbone.get("sha256", f"{backbone['source']}-{call.seed}"),
             data_fingerprint=data_fingerprint,
         )
-        counts, history = train(model, _films(dataset, inputs), recipe, call.seed, around, identity, start)
+        counts, history = train(model, _inputs(dataset, inputs), recipe, call.seed, around, identity, start)
         values = model.get_weights()
     console.print("logits of the float32 model on dev and test …")
     # Rebuilt in float32: what every artifact is later compared with. It knows no optimizer, so the file stays small.
@@ -232,11 +232,11 @@ def _check_outside(data: Path, place: Path) -> None:
         raise UsageError(f"each folder in the data's is a class; name a place outside of it: {place}")
 
 
-def _films(dataset: Dataset, inputs: npt.NDArray[np.uint8]) -> Films:
+def _inputs(dataset: Dataset, inputs: npt.NDArray[np.uint8]) -> Inputs:
     rows = {s: [i for i, e in enumerate(dataset.examples) if e.split == s] for s in ("train", "dev")}
     classes = {s: [dataset.labels.index(dataset.examples[i].label) for i in rows[s]] for s in rows}
     sources = [dataset.examples[row].columns.get("source", "") for row in rows["train"]]
-    return Films(inputs, rows["train"], classes["train"], rows["dev"], classes["dev"], len(dataset.labels), sources)
+    return Inputs(inputs, rows["train"], classes["train"], rows["dev"], classes["dev"], len(dataset.labels), sources)
 
 
 def default_cache() -> Path:

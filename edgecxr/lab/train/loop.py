@@ -29,7 +29,7 @@ LOOK_EVERY = 32  # batches between looks at the loss: each look waits for the ac
 
 
 @dataclass(frozen=True)
-class Films:
+class Inputs:
     """The decoded pictures (all of them, in memory-mapped order), and which of them are learnt from and watched."""
 
     pictures: npt.NDArray[np.uint8]  # (N, H, W)
@@ -57,7 +57,7 @@ class Surroundings:
 
 def train(
     model: Any,
-    films: Films,
+    inputs: Inputs,
     recipe: Recipe,
     seed: int,
     around: Surroundings,
@@ -70,8 +70,8 @@ def train(
     checkpoint to go on from. Raises DivergedError and StorageError; the last checkpoint stays in both cases, and holds
     finite numbers only.
     """
-    sources = films.train_sources if recipe.balance_sources else None
-    targets = Targets.of(films.train_classes, films.class_count, balance=recipe.balance_classes, sources=sources)
+    sources = inputs.train_sources if recipe.balance_sources else None
+    targets = Targets.of(inputs.train_classes, inputs.class_count, balance=recipe.balance_classes, sources=sources)
     history = list(start.history) if start else []
     if start:
         start.variables.assign_model(model)
@@ -86,7 +86,7 @@ def train(
             continue
         # The features of a frozen backbone, where they are computed, count as the first epoch's time.
         begin = time.perf_counter()
-        at = _stage(model, films, recipe, number, seed, around)
+        at = _stage(model, inputs, recipe, number, seed, around)
         settings: dict[str, Any] = {"seed": seed, "multiple_of": around.devices}
         steps = len(Epoch(at.source, targets, recipe.batch_size, epoch=0, **settings))
         _compile(at.trained, recipe, stage, steps * stage.epochs)
@@ -117,7 +117,7 @@ def train(
                     raise _interrupted(f"in {title} after {watch.step} of {steps} steps", around.folder, stop)
                 # fit() leaves the averaged weights in the model, where there are any: those are watched, and a stage
                 # ends with them; within a stage, training goes on from the others.
-                row = {"epoch": epoch, "stage": number, **watch.logs, **_figures(at.dev_logits(), films.dev_classes)}
+                row = {"epoch": epoch, "stage": number, **watch.logs, **_figures(at.dev_logits(), inputs.dev_classes)}
                 if not math.isfinite(row["val_loss"]):
                     raise DivergedError(_diverged(f"the loss on dev became {row['val_loss']}", title, steps))
                 after = watch.after.with_model(model) if epoch == epochs[-1] else watch.after
@@ -166,12 +166,12 @@ class _Stage:
                 file.unlink()
 
 
-def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, around: Surroundings) -> _Stage:
+def _stage(model: Any, inputs: Inputs, recipe: Recipe, number: int, seed: int, around: Surroundings) -> _Stage:
     """The whole model on pictures, or, as long as no stage has changed the backbone, the head on its features."""
     frozen = all(stage.trainable_from is None for stage in recipe.stages[: number + 1])
     if not (frozen and recipe.feature_views):
-        source = augmented(films.pictures, films.train, recipe.augmentation, seed)
-        return _Stage(model, source, lambda: predict(model, films.pictures, films.dev))
+        source = augmented(inputs.pictures, inputs.train, recipe.augmentation, seed)
+        return _Stage(model, source, lambda: predict(model, inputs.pictures, inputs.dev))
     extractor, head = models.split(model, recipe)
     views = min(recipe.feature_views, recipe.stages[number].epochs)
     files: list[Path] = []
@@ -180,7 +180,7 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
         file = around.cache / features.cache_name(
             backbone=around.backbone_identity,
             data=around.data_fingerprint,
-            input=[recipe.scale, recipe.offset, recipe.head, *films.pictures.shape[1:]],
+            input=[recipe.scale, recipe.offset, recipe.head, *inputs.pictures.shape[1:]],
             precision=str(keras.config.dtype_policy().name),
             backend=keras.backend.backend(),
             rows=list(map(int, rows)),
@@ -200,7 +200,7 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
 
             found = features.compute(
                 extractor,
-                films.pictures,
+                inputs.pictures,
                 rows,
                 views,
                 augmentation,
@@ -212,7 +212,7 @@ def _stage(model: Any, films: Films, recipe: Recipe, number: int, seed: int, aro
             check()  # what came while the file was written
             return found
 
-    maps = [computed(films.train, views, recipe.augmentation, "train"), computed(films.dev, 1, Augmentation(), "dev")]
+    maps = [computed(inputs.train, views, recipe.augmentation, "train"), computed(inputs.dev, 1, Augmentation(), "dev")]
 
     def learnt(places: Places, turns: Places) -> npt.NDArray[Any]:
         return features.source(maps[0])(places, turns)

@@ -231,8 +231,8 @@ def _artifacts(artifacts: Sequence[Report], parity: Report, quantization: Report
 def _quantized(kind: str, quantization: Report) -> str:
     """How one format's int8 file was made."""
     found = quantization[kind]
-    chosen = found.get("chosen", {"ranges": "min-max"})
-    made = f"ranges {chosen['ranges']}"
+    chosen = found.get("chosen", {"clip": "min-max"})
+    made = f"ranges {chosen['clip']}"
     if chosen.get("channels") == "alike":
         made += ", channels made alike"
     if chosen.get("rounding") == "second-order":

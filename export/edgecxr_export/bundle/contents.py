@@ -16,7 +16,7 @@ from edgecxr.bundle import reader as bundles
 from edgecxr.engines import ort
 from edgecxr.lab.evaluation.report import SCHEMA as EVALUATION_SCHEMA
 from edgecxr.lab.evaluation.report import evaluate_logits
-from edgecxr.lab.evaluation.temperature import Calibration
+from edgecxr.lab.evaluation.temperature import Temperature
 from edgecxr.lab.run import CURVES, Run
 from edgecxr_export.bundle import reports
 from edgecxr_export.bundle.card import model_card
@@ -45,19 +45,19 @@ class Findings:
     run: Run
     data: Labelled
     reference: Reference
-    calibration: Calibration
+    temperature: Temperature
     points: Sequence[OperatingPoint]
     gates: Gates
     measured: Sequence[Measured]
     quantization: Mapping[str, Any] | None
 
 
-def metadata(run: Run, about: About, calibration: Calibration) -> dict[str, str]:
+def metadata(run: Run, about: About, temperature: Temperature) -> dict[str, str]:
     """What a lone file needs to be of use: values are JSON."""
     return {
         "labels": json.dumps(list(run.labels)),
         "preprocessing": json.dumps(run.contract.to_json(), sort_keys=True),
-        "temperature": json.dumps(calibration.temperature),
+        "temperature": json.dumps(temperature.temperature),
         "name": json.dumps(about.name),
         "version": json.dumps(about.version),
     }
@@ -114,7 +114,7 @@ def _manifest(
         "version": about.version,
         "labels": list(found.run.labels),
         "preprocessing": found.run.contract.to_json(),
-        "temperature": found.calibration.temperature,
+        "temperature": found.temperature.temperature,
         "abstention": None,
         "operating_points": [asdict(point) for point in found.points],
         "artifacts": list(rows),
@@ -172,11 +172,11 @@ def _evaluation(found: Findings, chosen: Mapping[str, bool]) -> dict[str, Any]:
                 found.run.labels,
                 found.data.dataset.split(split),
                 logits,
-                found.calibration.temperature,
+                found.temperature.temperature,
                 operating_points=found.points,
             ),
         }
         for model, split, logits in scored
     ]
-    fitted = {"split": "dev", **asdict(found.calibration), "at_bound": found.calibration.at_bound}
+    fitted = {"split": "dev", **asdict(found.temperature), "at_bound": found.temperature.at_bound}
     return {"schema": EVALUATION_SCHEMA, "temperature": fitted, "models": models}

@@ -20,7 +20,7 @@ from edgecxr.engines.select import make_engine
 from edgecxr.errors import EdgecxrError, UnavailableError
 from edgecxr.pictures.preprocess import Contract, preprocess
 from edgecxr_export.bundle import reports
-from edgecxr_export.graphs.artifacts import Artifact, openings
+from edgecxr_export.graphs.artifacts import NetworkFile, openings
 from edgecxr_export.phantoms import draw
 
 PHANTOM_SEEDS = (1, 2, 3, 4)
@@ -66,7 +66,7 @@ def expected_json(artifact: str, precision: str, engine: str, logits: npt.NDArra
 
 
 def golden_rows(
-    artifacts: Sequence[Artifact], inputs: npt.NDArray[np.uint8], console: Console
+    artifacts: Sequence[NetworkFile], inputs: npt.NDArray[np.uint8], console: Console
 ) -> list[Mapping[str, Any]]:
     """What each artifact answers on every engine that is installed here, in every precision it computes from it."""
     rows = []
@@ -89,7 +89,7 @@ def golden_files(inputs: npt.NDArray[np.uint8], rows: Sequence[Mapping[str, Any]
 
 
 def passes_on_gpu(
-    artifact: Artifact, inputs: npt.NDArray[np.uint8], rows: Sequence[Mapping[str, Any]], devices: Sequence[str]
+    artifact: NetworkFile, inputs: npt.NDArray[np.uint8], rows: Sequence[Mapping[str, Any]], devices: Sequence[str]
 ) -> bool:
     """Whether the artifact gave its golden answers on a GPU of this machine; False where there is none, or no answer.
 

@@ -15,7 +15,7 @@ import onnx
 from edgecxr.engines import ort
 from edgecxr.lab.dataset import Dataset
 from edgecxr.lab.run import HISTORY, Run
-from edgecxr_export.graphs.artifacts import Artifact
+from edgecxr_export.graphs.artifacts import NetworkFile
 from edgecxr_export.parity.compare import Parity
 
 
@@ -34,7 +34,7 @@ def quantization_report(dataset: Dataset, rows: Sequence[int], found: Mapping[st
 
 
 def artifact_row(
-    artifact: Artifact, found: Parity, preferred: bool, speeds: Mapping[str, Mapping[str, Any]]
+    artifact: NetworkFile, found: Parity, preferred: bool, speeds: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The manifest's row of an artifact."""
     return {

@@ -27,7 +27,7 @@ ROUNDS, CALLS, WARM_UP = 5, 6, 3  # of the timing: cases take turns, so that a b
 
 
 @dataclass(frozen=True)
-class Artifact:
+class NetworkFile:
     """One network file."""
 
     format: str
@@ -67,7 +67,7 @@ def planned(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str
     return [(kind, p) for kind, made in KINDS.items() if kind in formats for p in made if p in precisions]
 
 
-def openings(artifact: Artifact) -> list[tuple[str, str]]:
+def openings(artifact: NetworkFile) -> list[tuple[str, str]]:
     """(engine, precision that is computed) of everything installed here that runs the artifact on a CPU."""
     found = []
     for name in ORDER:
@@ -87,7 +87,7 @@ def _has_bf16() -> bool:
         return False
 
 
-def latencies(artifacts: Sequence[Artifact], picture: npt.NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
+def latencies(artifacts: Sequence[NetworkFile], picture: npt.NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
     """For each file, ms of a call with one picture (1, H, W, 1) on the engine of its gate, on every CPU; in turn."""
     # ONNX Runtime computes halves in software on a CPU: nobody runs them there.
     timed = [artifact for artifact in artifacts if artifact.precision != "fp16"]
@@ -112,7 +112,7 @@ def latencies(artifacts: Sequence[Artifact], picture: npt.NDArray[np.uint8]) -> 
     }
 
 
-def preferred(artifacts: Sequence[Artifact], speeds: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
+def preferred(artifacts: Sequence[NetworkFile], speeds: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
     """For each file, whether it is the one to take on a CPU: the fastest of its format, int8 where that is open."""
     chosen = set()
     for kind in KINDS:
@@ -124,7 +124,7 @@ def preferred(artifacts: Sequence[Artifact], speeds: Mapping[str, Mapping[str, A
     return {artifact.file: artifact.file in chosen for artifact in artifacts}
 
 
-def slower_int8(artifacts: Sequence[Artifact], speeds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def slower_int8(artifacts: Sequence[NetworkFile], speeds: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A sentence for each int8 file that is slower here than its float32 twin."""
     said = []
     for kind in KINDS:

@@ -45,16 +45,16 @@ class Networks:
             self._rounded[channels, levels] = rounding.rounded(model, self._second_moments(channels), levels)
         return self._rounded[channels, levels]
 
-    def ranges(self, channels: str, ranges: str) -> Ranges:
+    def ranges(self, channels: str, clip: str) -> Ranges:
         """Of each activation of the body, by name; those that the float network has before any rounding."""
         model, extents = self._with_extents(channels)
         whole = {name: extent.whole for name, extent in extents.items()}
-        if ranges == MIN_MAX:
+        if clip == MIN_MAX:
             return whole
         if channels not in self._percentiles:
             found = calibrate.percentiles(model, self._inputs, whole, [float(share) for share in PERCENTILES])
             self._percentiles[channels] = dict(zip(PERCENTILES, found, strict=True))
-        return self._percentiles[channels][ranges]
+        return self._percentiles[channels][clip]
 
     def losses(self, channels: str, rounding_: str, levels: int) -> dict[str, float]:
         """By node, the share of a convolution's output (of its mean square) that rounding its weights makes wrong."""

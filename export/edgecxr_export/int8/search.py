@@ -15,16 +15,15 @@ from edgecxr.bench import spread
 from edgecxr.engines import Engine
 from edgecxr.lab.run import Logits
 from edgecxr_export.graphs import onnx_graph
-from edgecxr_export.graphs.artifacts import ONNX, TFLITE, Artifact
-from edgecxr_export.int8 import quantize
-from edgecxr_export.int8 import ways as choose
+from edgecxr_export.graphs.artifacts import ONNX, TFLITE, NetworkFile
+from edgecxr_export.int8 import quantize, ways
 from edgecxr_export.int8.networks import Networks
 from edgecxr_export.parity.compare import Parity
 
 Key = TypeVar("Key", str, int)
 
 # What the gate says of an artifact on dev: its parity there, and what it exceeds.
-Judge = Callable[[Artifact], tuple[Parity, list[str]]]
+Judge = Callable[[NetworkFile], tuple[Parity, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,11 @@ class Task:
 
 def onnx_int8(
     networks: Networks, opset: int, task: Task, *, full_range: bool = False
-) -> tuple[Artifact, dict[str, Any]]:
+) -> tuple[NetworkFile, dict[str, Any]]:
     """(the int8 ONNX artifact, the report of how it was chosen)."""
-    quantizer = choose.Quantizer(networks, full_range=full_range)
+    quantizer = ways.Quantizer(networks, full_range=full_range)
 
-    def build(way: choose.Way, keep_float: Sequence[str] = ()) -> Artifact:
+    def build(way: ways.Way, keep_float: Sequence[str] = ()) -> NetworkFile:
         made = onnx_graph.serialise(quantizer.build(way, keep_float), task.metadata)
         details = {
             "opset": opset,
@@ -59,7 +58,7 @@ def onnx_int8(
             "weight_bits": 8 if full_range else 7,
             "float_nodes": sorted(keep_float),
         }
-        return Artifact(ONNX, "int8", made, details)
+        return NetworkFile(ONNX, "int8", made, details)
 
     way, trials = _chosen(build, task)
     artifact, floated = until_it_passes(lambda nodes: build(way, nodes), lambda: quantizer.suspects(way), task)
@@ -72,7 +71,7 @@ def onnx_int8(
     }
 
 
-def tflite_int8(model: Any, networks: Networks, task: Task) -> tuple[Artifact, dict[str, Any]]:
+def tflite_int8(model: Any, networks: Networks, task: Task) -> tuple[NetworkFile, dict[str, Any]]:
     """The int8 TFLite artifact of the deploy `model` (Keras, float32 input), and its report.
 
     `networks` are of the same model's ONNX graph: their weights and ranges go into the TFLite one.
@@ -84,21 +83,21 @@ def tflite_int8(model: Any, networks: Networks, task: Task) -> tuple[Artifact, d
     calibrated = litert.calibrate(model, task.calibration, task.calibration[-quantize.ENDS - 1 :])
     wiring = transfer.match(calibrated.model, networks.model)
     levels = quantize.LEVELS["full"]  # LiteRT's kernels add products up in 32 bits
-    prepared: dict[choose.Way, litert.Calibrated] = {}
+    prepared: dict[ways.Way, litert.Calibrated] = {}
 
-    def build(way: choose.Way, places: Sequence[int] = ()) -> Artifact:
+    def build(way: ways.Way, places: Sequence[int] = ()) -> NetworkFile:
         if way not in prepared:
             prepared.clear()  # a network is some 90 MB
             network = networks.network(way.channels, way.rounding, levels)
-            moved = transfer.moved(calibrated.model, wiring, network, networks.ranges(way.channels, way.ranges))
+            moved = transfer.moved(calibrated.model, wiring, network, networks.ranges(way.channels, way.clip))
             prepared[way] = replace(calibrated, model=moved)
         made = litert.serialise_int8(prepared[way], keep_float=places, metadata=task.metadata)
         names = [calibrated.convolutions[place] for place in sorted(places)]
-        return Artifact(TFLITE, "int8", made, {"weight_bits": 8, "float_nodes": names})
+        return NetworkFile(TFLITE, "int8", made, {"weight_bits": 8, "float_nodes": names})
 
     def suspects() -> list[int]:
         losses = networks.losses(way.channels, way.rounding, levels)
-        return choose.worst({place: losses[node] for place, node in wiring.convolutions.items()})
+        return ways.worst({place: losses[node] for place, node in wiring.convolutions.items()})
 
     way, trials = _chosen(build, task)
     artifact, floated = until_it_passes(lambda places: build(way, places), suspects, task)
@@ -110,18 +109,18 @@ def tflite_int8(model: Any, networks: Networks, task: Task) -> tuple[Artifact, d
     }
 
 
-def _chosen(build: Callable[[choose.Way], Artifact], task: Task) -> tuple[choose.Way, list[choose.Trial]]:
+def _chosen(build: Callable[[ways.Way], NetworkFile], task: Task) -> tuple[ways.Way, list[ways.Trial]]:
     """The best way on some pictures of dev, and all that were tried; each is told on the console."""
-    pictures, logits = task.sample(choose.CHOICE_PICTURES)
+    pictures, logits = task.sample(ways.CHOICE_PICTURES)
     file = ""
 
-    def engine(way: choose.Way) -> Engine:
+    def engine(way: ways.Way) -> Engine:
         nonlocal file
         artifact = build(way)
         file = artifact.file
         return artifact.engine
 
-    return choose.choose_way(
+    return ways.choose_way(
         engine,
         pictures,
         logits,
@@ -131,8 +130,8 @@ def _chosen(build: Callable[[choose.Way], Artifact], task: Task) -> tuple[choose
 
 
 def until_it_passes(
-    build: Callable[[Sequence[Key]], Artifact], suspects: Callable[[], Sequence[Key]], task: Task
-) -> tuple[Artifact, dict[str, Any]]:
+    build: Callable[[Sequence[Key]], NetworkFile], suspects: Callable[[], Sequence[Key]], task: Task
+) -> tuple[NetworkFile, dict[str, Any]]:
     """(the first artifact that passes the gate on dev, or the last that was tried; what was measured on the way).
 
     Convolutions go to float one at a time, the most sensitive of the `suspects` first.
@@ -143,13 +142,13 @@ def until_it_passes(
         f"{artifact.file}: {found.flips} flips on {found.pictures} pictures of dev, |Δp| p99 {found.p99_dp:.3f}"
     )
     steps = [_step([], found, breaches)]
-    ranked: list[choose.Sensitivity[Key]] = []
+    ranked: list[ways.Sensitivity[Key]] = []
     if breaches:
         task.console.print(f"{artifact.file}: {breaches[0]}; measuring which convolutions suffer most …", markup=False)
-        pictures, logits = task.sample(choose.SENSITIVITY_PICTURES)
+        pictures, logits = task.sample(ways.SENSITIVITY_PICTURES)
         nodes = suspects()
         told = itertools.count(1)
-        ranked = choose.sensitivities(
+        ranked = ways.sensitivities(
             lambda chosen: build(chosen).engine,
             nodes,
             pictures,
@@ -160,7 +159,7 @@ def until_it_passes(
                 highlight=False,
             ),
         )
-    for count in range(1, min(choose.MAX_FLOAT, len(ranked)) + 1):
+    for count in range(1, min(ways.MAX_FLOAT, len(ranked)) + 1):
         if not breaches:
             break
         chosen = [sensitivity.node for sensitivity in ranked[:count]]
@@ -186,9 +185,9 @@ def _step(nodes: Sequence[Key], found: Parity, breaches: list[str]) -> dict[str,
     }
 
 
-def _line(trial: choose.Trial) -> str:
+def _line(trial: ways.Trial) -> str:
     way = trial.way
     return (
-        f": ranges {way.ranges}, channels {way.channels}, rounding {way.rounding}: |Δp| mean "
+        f": ranges {way.clip}, channels {way.channels}, rounding {way.rounding}: |Δp| mean "
         f"{trial.mean_dp:.4f}, p99 {trial.p99_dp:.3f}, {trial.flips} flips on {trial.pictures} pictures of dev"
     )

@@ -30,7 +30,7 @@ MAX_FLOAT = 6  # convolutions that may stay in float: beyond, it isn't an int8 n
 class Way:
     """One way to make the int8 graph of a float one."""
 
-    ranges: str = MIN_MAX  # or a percentage: the percentile at either end
+    clip: str = MIN_MAX  # or a percentage: the percentile at either end
     channels: str = "as trained"  # or "alike", see `equalise`
     rounding: str = "nearest"  # or "second-order", see `rounding`
 
@@ -39,7 +39,7 @@ class Way:
 CHANGES: tuple[dict[str, str], ...] = (
     {"channels": "alike"},
     {"rounding": "second-order"},
-    *({"ranges": share} for share in PERCENTILES),
+    *({"clip": share} for share in PERCENTILES),
 )
 
 
@@ -69,7 +69,7 @@ class Quantizer:
     def build(self, way: Way, keep_float: Collection[str] = ()) -> Any:
         """The int8 graph (onnx.ModelProto) made that way, with the named nodes left in float32."""
         model = self._networks.network(way.channels, way.rounding, self._levels)
-        ranges = self._networks.ranges(way.channels, way.ranges)
+        ranges = self._networks.ranges(way.channels, way.clip)
         made = quantize.quantize(model, ranges, keep_float=keep_float, full_range=self._full_range)
         return quantize.correct_bias(made, self._mean_logits, self._networks.pictures)
 

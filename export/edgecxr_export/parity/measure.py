@@ -17,7 +17,7 @@ from edgecxr.bench import spread
 from edgecxr.lab.run import Logits, Run
 from edgecxr.views.terminal import progress
 from edgecxr_export import labelled
-from edgecxr_export.graphs.artifacts import Artifact
+from edgecxr_export.graphs.artifacts import NetworkFile
 from edgecxr_export.graphs.deploy import reference_model
 from edgecxr_export.labelled import Labelled
 from edgecxr_export.parity import compare as parities
@@ -29,7 +29,7 @@ KERAS_BATCH = 8  # TensorFlow keeps what a batch took: at 299 px 1.4 GB for 32 p
 class Measured:
     """An artifact and what it answers, split by split."""
 
-    artifact: Artifact
+    artifact: NetworkFile
     logits: Mapping[str, npt.NDArray[np.float32]]
     parity: Mapping[str, parities.Parity]
     evidence: parities.Evidence
@@ -79,9 +79,9 @@ class Comparison:
         """`evidence` are the reference's maps (n, h, w, K) of `evidence_inputs(data)`."""
         self._reference, self._data, self._temperature = reference, data, temperature
         self._evidence, self._console = evidence, console
-        self._scored: dict[tuple[str, str], tuple[Artifact, npt.NDArray[np.float32], parities.Parity]] = {}
+        self._scored: dict[tuple[str, str], tuple[NetworkFile, npt.NDArray[np.float32], parities.Parity]] = {}
 
-    def of(self, artifact: Artifact, split: str) -> tuple[npt.NDArray[np.float32], parities.Parity]:
+    def of(self, artifact: NetworkFile, split: str) -> tuple[npt.NDArray[np.float32], parities.Parity]:
         """(logits (N, K) of the split's pictures, how they compare)"""
         if (artifact.file, split) not in self._scored or self._scored[artifact.file, split][0] is not artifact:
             rows = self._data.rows(split)
@@ -100,7 +100,7 @@ class Comparison:
             self._scored[artifact.file, split] = (artifact, logits, found)
         return self._scored[artifact.file, split][1:]
 
-    def final(self, artifact: Artifact) -> Measured:
+    def final(self, artifact: NetworkFile) -> Measured:
         """The artifact on dev and on the whole test split; said on the console."""
         answers = {split: self.of(artifact, split) for split in ("dev", "test")}
         evidence = parities.compare_evidence(

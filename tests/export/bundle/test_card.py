@@ -17,7 +17,7 @@ from export.conftest import LABELS
 
 TEMPERATURE = 0.8123
 QUANTIZED = {
-    "chosen": {"ranges": "99.99", "channels": "alike", "rounding": "second-order"},
+    "chosen": {"clip": "99.99", "channels": "alike", "rounding": "second-order"},
     "steps": [{"float_nodes": []}, {"float_nodes": ["conv_004", "conv_009"]}],
 }
 # (label, origin, answers)

@@ -7,7 +7,7 @@ import pytest
 
 from edgecxr.engines import ov
 from edgecxr_export.bundle.golden import TOLERANCES, golden_rows, passes_on_gpu
-from edgecxr_export.graphs.artifacts import Artifact, latencies, openings, planned, preferred, slower_int8
+from edgecxr_export.graphs.artifacts import NetworkFile, latencies, openings, planned, preferred, slower_int8
 from edgecxr_export.graphs.half import half
 from edgecxr_export.graphs.onnx_graph import serialise
 from export.small import pictures, small_graph
@@ -24,8 +24,8 @@ def test_what_is_planned_has_a_fixed_order() -> None:
     assert planned(["tflite"], ["fp16"]) == []
 
 
-def artifacts(*kinds: tuple[str, str]) -> list[Artifact]:
-    return [Artifact(format_, precision, b"") for format_, precision in kinds]
+def artifacts(*kinds: tuple[str, str]) -> list[NetworkFile]:
+    return [NetworkFile(format_, precision, b"") for format_, precision in kinds]
 
 
 def test_the_fastest_of_each_format_is_preferred_and_a_slow_int8_is_said() -> None:
@@ -42,11 +42,11 @@ def test_the_fastest_of_each_format_is_preferred_and_a_slow_int8_is_said() -> No
 
 
 @pytest.fixture(scope="module")
-def made() -> list[Artifact]:
+def made() -> list[NetworkFile]:
     graph = small_graph()
     return [
-        Artifact("onnx", "fp32", serialise(graph, {})),
-        Artifact("onnx", "fp16", serialise(half(graph), {}), {"unverified": True}),
+        NetworkFile("onnx", "fp32", serialise(graph, {})),
+        NetworkFile("onnx", "fp16", serialise(half(graph), {}), {"unverified": True}),
     ]
 
 
@@ -55,7 +55,7 @@ class Console:
         raise AssertionError(parts)  # nothing is amiss here
 
 
-def test_golden_answers_of_every_engine_that_is_installed(made: list[Artifact]) -> None:
+def test_golden_answers_of_every_engine_that_is_installed(made: list[NetworkFile]) -> None:
     inputs = pictures(3)
     assert openings(made[1]) == [("onnxruntime", "fp16")]
     rows = golden_rows(made, inputs, Console())  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def test_golden_answers_of_every_engine_that_is_installed(made: list[Artifact]) 
 
 
 def test_fp16_is_verified_by_a_gpu_s_own_right_answers_only(
-    made: list[Artifact], monkeypatch: pytest.MonkeyPatch
+    made: list[NetworkFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = pictures(3)
     rows = golden_rows(made, inputs, Console())  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def test_fp16_is_verified_by_a_gpu_s_own_right_answers_only(
     assert not passes_on_gpu(made[1], inputs, rows, ("cpu",))
 
 
-def test_timing_leaves_out_what_nobody_runs_on_a_cpu(made: list[Artifact]) -> None:
+def test_timing_leaves_out_what_nobody_runs_on_a_cpu(made: list[NetworkFile]) -> None:
     found = latencies(made, pictures(1))
     assert list(found) == ["model.fp32.onnx"]
     assert found["model.fp32.onnx"]["engine"] == "onnxruntime"

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.lab.run import Logits
-from edgecxr_export.graphs.artifacts import Artifact
+from edgecxr_export.graphs.artifacts import NetworkFile
 from edgecxr_export.graphs.onnx_graph import serialise
 from edgecxr_export.int8 import search as int8
 from edgecxr_export.int8 import ways as choose
@@ -41,7 +41,7 @@ def test_a_change_is_kept_where_it_brings_the_answers_nearer() -> None:
     def build(way: Way) -> Any:
         harm = 0.4 if way.channels == "as trained" else 0.3
         harm += {"nearest": 0.0, "second-order": 0.1}[way.rounding]  # here it makes things worse
-        return Off(harm - {"min-max": 0.0, "99.999": 0.05, "99.99": 0.02}[way.ranges])
+        return Off(harm - {"min-max": 0.0, "99.999": 0.05, "99.99": 0.02}[way.clip])
 
     way, trials = choose_way(build, INPUTS, REFERENCE, 1.0)
     assert way == Way("99.999", "alike", "nearest")
@@ -52,7 +52,7 @@ def test_a_change_is_kept_where_it_brings_the_answers_nearer() -> None:
         Way("99.999", "alike"),
         Way("99.99", "alike"),
     ]
-    assert trials[0].to_json()["ranges"] == "min-max"
+    assert trials[0].to_json()["clip"] == "min-max"
     assert [trial.flips for trial in trials] == [0] * 5
 
 
@@ -87,10 +87,10 @@ def task(judge: Any, model: Any = None) -> int8.Task:
 
 def test_convolutions_go_to_float_until_the_gate_is_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     harm = {node: 0.01 * number for number, node in enumerate("abcdefgh")}
-    monkeypatch.setattr(Artifact, "engine", property(lambda self: Off(self.details["harm"])))
+    monkeypatch.setattr(NetworkFile, "engine", property(lambda self: Off(self.details["harm"])))
 
-    def build(nodes: Sequence[str]) -> Artifact:
-        return Artifact("onnx", "int8", b"", {"harm": sum(harm.values()) - sum(harm[node] for node in nodes)})
+    def build(nodes: Sequence[str]) -> NetworkFile:
+        return NetworkFile("onnx", "int8", b"", {"harm": sum(harm.values()) - sum(harm[node] for node in nodes)})
 
     def judge(limit: float) -> Any:
         return lambda artifact: (PASSING, ["too much"] if artifact.details["harm"] > limit else [])
@@ -138,7 +138,7 @@ def test_the_artifact_says_what_it_is() -> None:
     assert len(artifact.details["float_nodes"]) == 1
     assert report["settings"]["weight_levels"] == 64
     assert len(report["trials"]) == 5
-    assert report["chosen"].keys() == {"ranges", "channels", "rounding"}
+    assert report["chosen"].keys() == {"clip", "channels", "rounding"}
     wide, report = int8.onnx_int8(
         Networks(model, with_ends(pictures())), 17, task(lambda artifact: (PASSING, []), model), full_range=True
     )

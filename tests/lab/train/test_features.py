@@ -136,7 +136,7 @@ def test_the_files_name_changes_with_everything_that_decides_the_features(
     monkeypatch.setattr(features, "compute", record)
     monkeypatch.setattr(loop.models, "split", lambda *_: (None, None))
     base: dict[str, Any] = {
-        "films": loop.Films(PICTURES, [0, 1, 2], [0, 1, 0], [3, 4], [0, 1], 2, ["", "", ""]),
+        "inputs": loop.Inputs(PICTURES, [0, 1, 2], [0, 1, 0], [3, 4], [0, 1], 2, ["", "", ""]),
         "recipe": replace(recipes.recipe("seed"), input_size=71),
         "seed": 0,
         "around": loop.Surroundings(
@@ -146,7 +146,7 @@ def test_the_files_name_changes_with_everything_that_decides_the_features(
 
     def name(**changes: Any) -> str:
         values = {**base, **changes}
-        loop._stage(None, values["films"], values["recipe"], 0, values["seed"], values["around"])
+        loop._stage(None, values["inputs"], values["recipe"], 0, values["seed"], values["around"])
         return names[-2]  # of train; the last one is of dev
 
     one = base["recipe"]
@@ -155,8 +155,8 @@ def test_the_files_name_changes_with_everything_that_decides_the_features(
         name(seed=1),
         name(around=replace(base["around"], backbone_identity="other weights")),
         name(around=replace(base["around"], data_fingerprint="other data")),
-        name(films=replace(base["films"], train=[0, 1, 4])),
-        name(films=replace(base["films"], pictures=np.zeros((9, 75, 75), np.uint8))),
+        name(inputs=replace(base["inputs"], train=[0, 1, 4])),
+        name(inputs=replace(base["inputs"], pictures=np.zeros((9, 75, 75), np.uint8))),
         name(recipe=replace(one, scale=1 / 127.5)),
         name(recipe=replace(one, offset=-1.0)),
         name(recipe=replace(one, head="pooled")),
