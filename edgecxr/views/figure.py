@@ -8,7 +8,7 @@ import warnings
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from edgecxr.views.terminal import printable
+from edgecxr.views.terminal import shortened
 
 MAX_NAME = 40  # characters of a name on a plot; a longer one leaves no room for the plot
 
@@ -23,11 +23,7 @@ def new_figure(width: float = 5.0, height: float = 4.2) -> Figure:
 def plot_text(text: str, length: int = MAX_NAME) -> str:
     """Text from the data as matplotlib shows it letter by letter, in at most `length` characters: what is between its
     beginning and its end gives way. No formula, no control character and no lone surrogate is left."""
-    safe = printable(text).plain
-    if len(safe) > length:
-        tail = (length - 1) // 2
-        safe = f"{safe[: length - 1 - tail]}…{safe[len(safe) - tail :]}"
-    return safe.replace("$", r"\$")  # which would begin a formula
+    return shortened(text, length).replace("$", r"\$")  # which would begin a formula
 
 
 def png(figure: Figure) -> bytes:

@@ -22,8 +22,24 @@ MAX_ROWS = 40  # of predictions: a folder of thousands belongs in a file
 
 def printable(text: str) -> Text:
     """`text` without control characters, line breaks or lone surrogates: a file's name must not steer the terminal."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    return Text(safe, overflow="fold")
+    return Text(escaped(text), overflow="fold")
+
+
+def escaped(text: str) -> str:
+    """The same as a string: what can't be printed stands as an escape sequence of Python's."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shortened(text: str, length: int) -> str:
+    """`text`, escaped, in at most `length` characters: what is between its beginning and its end gives way.
+
+    Numbers, by which pictures differ, stand at the end of names.
+    """
+    safe = escaped(text)
+    if len(safe) <= length:
+        return safe
+    tail = (length - 1) // 2
+    return f"{safe[: length - 1 - tail]}…{safe[len(safe) - tail :]}"
 
 
 class _Rate(ProgressColumn):

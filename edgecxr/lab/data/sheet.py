@@ -18,6 +18,7 @@ from edgecxr.lab.dataset import Dataset
 from edgecxr.pictures import decode as images
 from edgecxr.pictures import files
 from edgecxr.pictures.preprocess import Contract, preprocess, to_uint8
+from edgecxr.views.terminal import shortened
 
 MAX_CLASSES = 30  # beyond that the sheet is too tall to look at
 DPI = 160
@@ -108,7 +109,7 @@ def render(sheet: Sheet, title: str) -> bytes:
 
     def write(text: str, left: float, top: float, room: float, size: float, **style: Any) -> None:
         """Text in inches from the left and the top, cut to `room` inches."""
-        fitting = _cut(text, int(room * 72 / (ADVANCE * size)))
+        fitting = shortened(text, int(room * 72 / (ADVANCE * size)))
         figure.text(
             left / width, 1 - top / height, fitting, size=size, family="monospace", va="top", parse_math=False, **style
         )
@@ -119,7 +120,7 @@ def render(sheet: Sheet, title: str) -> bytes:
         total = sheet.counts[label]
         count = f" · {total:,} {'picture' if total == 1 else 'pictures'}{'' if shown else ', none can be read'}"
         room = width - 2 * MARGIN - len(count) * ADVANCE * HEADING_SIZE / 72
-        name = _cut(label, int(room * 72 / (ADVANCE * HEADING_SIZE)))
+        name = shortened(label, int(room * 72 / (ADVANCE * HEADING_SIZE)))
         write(name + count, MARGIN, top + 0.1, width - 2 * MARGIN, HEADING_SIZE, weight="bold")
         for column, picture in enumerate(shown):
             left = MARGIN + column * (CELL + GAP)
@@ -143,12 +144,3 @@ def _place(axes: Any, pixels: npt.NDArray[np.uint8]) -> None:
     )
     axes.set(xlim=(-half, half), ylim=(-half, half), xticks=[], yticks=[], facecolor="0.88")
     axes.spines[:].set_visible(False)
-
-
-def _cut(text: str, length: int) -> str:
-    """`text` on one line in at most `length` characters: what is between its beginning and its end gives way."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    if len(safe) <= length:
-        return safe
-    tail = (length - 1) // 2  # numbers, by which pictures differ, stand at the end of names
-    return f"{safe[: length - 1 - tail]}…{safe[len(safe) - tail :]}"

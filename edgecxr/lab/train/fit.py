@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import sys
 from collections import Counter
@@ -45,6 +44,7 @@ from edgecxr.lab.train.curves import draw_curves
 from edgecxr.lab.train.loop import Inputs, Surroundings, train
 from edgecxr.lab.train.recipes import Recipe
 from edgecxr.pictures.preprocess import Contract
+from edgecxr.system.machine import cache_folder
 from edgecxr.system.signals import StopOnSignal
 from edgecxr.views.terminal import printable, progress
 
@@ -240,11 +240,11 @@ def _inputs(dataset: Dataset, inputs: npt.NDArray[np.uint8]) -> Inputs:
 
 
 def default_cache() -> Path:
-    """Where decoded pictures are kept: XDG_CACHE_HOME/edgecxr, or ~/.cache/edgecxr; raises UsageError for neither."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgecxr"
-    except RuntimeError:
-        raise UsageError("this user has no home folder to keep decoded pictures in; give --cache") from None
+    """Where decoded pictures are kept; raises UsageError where this user has no place for caches."""
+    folder = cache_folder()
+    if folder is None:
+        raise UsageError("this user has no home folder to keep decoded pictures in; give --cache")
+    return folder
 
 
 def accuracy(part: Logits) -> float:

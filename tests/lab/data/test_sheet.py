@@ -154,9 +154,9 @@ def test_names_that_would_break_the_page_are_drawn(picture: Write, tmp_path: Pat
 
 
 def test_what_is_too_long_gives_way_in_the_middle() -> None:
-    assert sheets._cut("abcdefghij", 10) == "abcdefghij"
-    assert sheets._cut("abcdefghij", 6) == "abc…ij"
-    assert sheets._cut("a\n\udcff", 20) == "a\\n\\udcff"
+    assert sheets.shortened("abcdefghij", 10) == "abcdefghij"
+    assert sheets.shortened("abcdefghij", 6) == "abc…ij"
+    assert sheets.shortened("a\n\udcff", 20) == "a\\n\\udcff"
 
 
 def test_without_matplotlib_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
