@@ -1,4 +1,4 @@
-"""edgecxr and its peers on the same files on this machine, a process each, in turn; writes the table of the README.
+"""edgecxr and its peers on the same files on this machine, a process each, in turn; writes the table of docs/figures.md.
 
     python benchmarks/peers.py PICTURES [-m BUNDLE] [--run RUN] [--rounds 10] [-o benchmarks/results/peers] [--add]
 
@@ -299,7 +299,7 @@ def sign_interval(values: Sequence[float], wanted: float = 0.95) -> tuple[float,
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report as Markdown, for the README."""
+    """The report as Markdown, for docs/figures.md."""
     found = report["machines"][-1]
     count = max(len(rows) for rows in report["rounds"].values())
     most = max(row["pictures"] for rows in report["rounds"].values() for row in rows)

@@ -11,7 +11,7 @@
     sustained     throughput over time
     report        the schema of what is written; `compare` two of them, `timm` for CSV
 
-Pages and plots are in `edgecxr.pages` (extra: eval).
+`table`, `page` and `plots` show it (the last two: extra eval).
 """
 
 from edgecxr.bench.pictures import golden_files
