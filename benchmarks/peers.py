@@ -1,4 +1,4 @@
-"""edgecxr and its peers on the same files on this machine, a process each, in turn; writes the table of docs/figures.md.
+"""edgecxr and its peers on the same files here, a process each, in turn; writes the table of docs/figures.md.
 
     python benchmarks/peers.py PICTURES [-m BUNDLE] [--run RUN] [--rounds 10] [-o benchmarks/results/peers] [--add]
 

@@ -21,6 +21,7 @@ from edgecxr.cli.export import export
 from edgecxr.cli.infer import infer
 from edgecxr.cli.train import train
 from edgecxr.cli.tune import tune
+from edgecxr.cli.verb import Verb
 from edgecxr.errors import EdgecxrError, UsageError
 
 # Everything that needs numpy, pillow or an engine is imported inside its command: --help stays quick.
@@ -78,14 +79,14 @@ def _root(
 
 # The panels of --help, and within them the order in which the verbs are met.
 DEVICE, LAB = "Device", "Lab (extras)"
-app.command(rich_help_panel=DEVICE)(infer)
-app.command(rich_help_panel=DEVICE)(verify)
-app.command(rich_help_panel=DEVICE)(info)
-app.command(rich_help_panel=DEVICE)(doctor)
-app.command(rich_help_panel=DEVICE)(bench)
-app.command(rich_help_panel=DEVICE)(tune)
+app.command(cls=Verb, rich_help_panel=DEVICE)(infer)
+app.command(cls=Verb, rich_help_panel=DEVICE)(verify)
+app.command(cls=Verb, rich_help_panel=DEVICE)(info)
+app.command(cls=Verb, rich_help_panel=DEVICE)(doctor)
+app.command(cls=Verb, rich_help_panel=DEVICE)(bench)
+app.command(cls=Verb, rich_help_panel=DEVICE)(tune)
 app.add_typer(data, name="data", rich_help_panel=LAB)
-app.command(rich_help_panel=LAB)(audit)
-app.command(rich_help_panel=LAB)(train)
-app.command(name="eval", rich_help_panel=LAB)(evaluate)
-app.command(rich_help_panel=LAB)(export)
+app.command(cls=Verb, rich_help_panel=LAB)(audit)
+app.command(cls=Verb, rich_help_panel=LAB)(train)
+app.command(name="eval", cls=Verb, rich_help_panel=LAB)(evaluate)
+app.command(cls=Verb, rich_help_panel=LAB)(export)

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from edgecxr.cli import extras
+from edgecxr.cli.verb import Verb
 from edgecxr.errors import DataError
 from edgecxr.system import storage
 from edgecxr.system.signals import StopOnSignal
@@ -25,7 +26,7 @@ CopyOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Verb)
 def kaggle(
     handle: Annotated[
         str, typer.Argument(metavar="OWNER/NAME", help="The data set; OWNER/NAME/versions/N for one of its releases.")
@@ -49,7 +50,7 @@ def kaggle(
         raise DataError(f"{error} (the download stays in kagglehub's cache: {folder})") from None
 
 
-@app.command(name="import")
+@app.command(name="import", cls=Verb)
 def import_(
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help="The unpacked COVID-19 Radiography Database, of any release.")
@@ -96,7 +97,7 @@ def _import(source: Path, output: Path, lung_opacity: bool, copy: bool) -> None:
     _say(f"      edgecxr data show {place} -o sheet.png", err=True)
 
 
-@app.command()
+@app.command(cls=Verb)
 def show(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="A folder per class, or a folder with a manifest.csv.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Write the sheet to a .png file.")],
