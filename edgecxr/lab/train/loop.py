@@ -231,7 +231,7 @@ def _stage(model: Any, inputs: Inputs, recipe: Recipe, number: int, seed: int, a
 
 def _compile(model: Any, recipe: Recipe, stage: Stage, steps: int) -> None:
     model.compile(
-        optimizer=_optimizer(recipe, stage, steps),
+        optimizer=_optimizer(model, recipe, stage, steps),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
@@ -242,7 +242,7 @@ def _compile(model: Any, recipe: Recipe, stage: Stage, steps: int) -> None:
     model.reset_metrics()
 
 
-def _optimizer(recipe: Recipe, stage: Stage, steps: int) -> Any:
+def _optimizer(model: Any, recipe: Recipe, stage: Stage, steps: int) -> Any:
     warmup = int(steps * stage.warmup)
     rate: Any = stage.learning_rate
     if stage.schedule == "cosine":
@@ -259,7 +259,9 @@ def _optimizer(recipe: Recipe, stage: Stage, steps: int) -> Any:
     if recipe.weight_averaging:
         averaging = {"use_ema": True, "ema_momentum": recipe.weight_averaging}
     if recipe.weight_decay:
-        return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **averaging)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **averaging)
+        optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
+        return optimizer
     return keras.optimizers.Adam(rate, **averaging)
 
 

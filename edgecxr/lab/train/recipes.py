@@ -21,6 +21,13 @@ class Augmentation:
     contrast: float = 0.0  # factor in 1 - contrast .. 1 + contrast about the mean; exposure differs between devices
     brightness: float = 0.0  # share of the full range, added
     soften: float = 0.0  # smallest share of the side to which the picture is reduced and back: detectors differ
+    aspect: float = 1.0  # largest ratio by which one side is stretched against the other: collections resize to squares
+    gamma: float = 1.0  # largest exponent (and its inverse) of the grey levels: curves of digitizers differ
+    window: float = 0.0  # largest share of the pixels that is cut off at either end: windows are set by hand
+    equalise: float = 0.0  # how often contrast is equalised locally (CLAHE): some devices do that by themselves
+    noise: float = 0.0  # largest standard deviation of Gaussian noise, grey levels: doses differ
+    jpeg: int = 100  # worst JPEG quality: collections were coded anew
+    erase: float = 0.0  # largest share of the area of a rectangle that is made grey: no single place may decide
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Recipe:
     balance_classes: bool = False  # weigh each class by the inverse of its share
     # Instead of that: draw each class equally often, and within it each source by the square root of its films.
     balance_sources: bool = False
-    weight_decay: float = 0.0  # decoupled, as in AdamW
+    weight_decay: float = 0.0  # decoupled, as in AdamW; of kernels only, not of norms and biases
     input_size: int = 299  # px, both sides; Xception's own
     mixed_precision: bool = False  # bfloat16 arithmetic over float32 variables, where the hardware has it
     # Momentum of an exponential moving average of the weights, which is what is evaluated and kept; 0 is off.
