@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr.engines import LOAD_ERRORS
+from edgecxr.engines import LOAD_ERRORS, Outputs
 from edgecxr.engines.pool import Pool
 from edgecxr.errors import BundleError, UnavailableError
 
@@ -27,6 +27,16 @@ def available_devices() -> tuple[str, ...]:
             raise UnavailableError(f"litert isn't installed, run: {INSTALL}") from None
         raise UnavailableError(_broken(error)) from None
     return ("cpu",)
+
+
+def on_cpu() -> tuple[str, ...]:
+    """Precisions that LiteRT computes on a CPU."""
+    return PRECISIONS
+
+
+def load(model: bytes, device: str, precision: str, threads: int, workers: int = 1) -> LiteRtEngine:
+    """As `EngineModule` has it; an interpreter of `threads` is made for each call that overlaps another."""
+    return LiteRtEngine(model, device, precision, threads)
 
 
 class LiteRtEngine:
@@ -49,13 +59,9 @@ class LiteRtEngine:
         with self._interpreters.lent() as first:
             self.input_shape, self.classes = first.input_shape, first.classes
 
-    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def run(self, images: npt.NDArray[np.uint8]) -> Outputs:
         with self._interpreters.lent() as interpreter:
-            return interpreter.run(images, interpreter.logits)
-
-    def evidence(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        with self._interpreters.lent() as interpreter:
-            return interpreter.run(images, interpreter.evidence)
+            return interpreter.run(images)
 
 
 class _Interpreter:
@@ -73,7 +79,7 @@ class _Interpreter:
         self._find_input()
         self._find_outputs()
 
-    def run(self, images: npt.NDArray[np.uint8], output: int) -> npt.NDArray[np.float32]:
+    def run(self, images: npt.NDArray[np.uint8]) -> Outputs:
         if len(images) != self._batch:
             self._batch = 0
             self._interpreter.resize_tensor_input(self._input, list(images.shape))
@@ -81,8 +87,7 @@ class _Interpreter:
             self._batch = len(images)
         self._interpreter.set_tensor(self._input, images.astype(self._dtype, copy=False))
         self._interpreter.invoke()
-        result: npt.NDArray[np.float32] = self._interpreter.get_tensor(output)  # a copy
-        return result
+        return Outputs(**{name: self._interpreter.get_tensor(place) for name, place in self.outputs.items()})  # copies
 
     def _find_input(self) -> None:
         """One input, (N, H, W, 1): uint8 whose numbers are the grey levels themselves, or float32 of 0 to 255."""
@@ -100,15 +105,20 @@ class _Interpreter:
     def _find_outputs(self) -> None:
         """By their shape, which can't be mistaken: TFLite keeps no order, and its names are the converter's."""
         details = self._interpreter.get_output_details()
-        by_rank = {len(found["shape"]): found for found in details}
-        fits = len(details) == 2 and set(by_rank) == {2, 4} and by_rank[2]["shape"][1] == by_rank[4]["shape"][3]
+        # Classes are two or more, so that of two flat outputs the one of a single column is ood.
+        flat = sorted((found for found in details if len(found["shape"]) == 2), key=lambda found: -found["shape"][1])
+        maps = [found for found in details if len(found["shape"]) == 4]
+        fits = len(flat) in (1, 2) and len(maps) == 1 and len(details) == len(flat) + 1
+        fits = fits and flat[0]["shape"][1] == maps[0]["shape"][3]
+        fits = fits and (len(flat) == 1 or flat[1]["shape"][1] == 1 < flat[0]["shape"][1])
         if not fits or any(found["dtype"] is not np.float32 for found in details):
             shapes = ", ".join(f"{np.dtype(f['dtype'])} {tuple(map(int, f['shape']))}" for f in details)
             raise BundleError(
                 f"the artifact's outputs must be float32 logits (N, K) and evidence (N, h, w, K), got {shapes[:200]}"
             )
-        self.logits, self.evidence = by_rank[2]["index"], by_rank[4]["index"]
-        self.classes = int(by_rank[2]["shape"][1])
+        places = zip(("logits", "evidence", "ood"), (flat[0], *maps, *flat[1:]), strict=False)
+        self.outputs = {name: found["index"] for name, found in places}
+        self.classes = int(flat[0]["shape"][1])
 
 
 def _broken(error: Exception) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr.engines import LOAD_ERRORS
+from edgecxr.engines import LOAD_ERRORS, Outputs, known_outputs
 from edgecxr.engines.pool import Pool
 from edgecxr.errors import BundleError, DeviceMemoryError, UnavailableError
 from edgecxr.system import machine
@@ -23,6 +24,7 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+PRECISIONS = ("fp32", "tf32", "fp16", "int8")
 UNTESTED = {"tensorrt": "TensorRT has not been tested with edgecxr; run edgecxr verify --device tensorrt"}
 
 # What stands in the messages of ONNX Runtime's arena and of CUDA where a GPU's memory doesn't suffice
@@ -34,6 +36,16 @@ def available_devices() -> tuple[str, ...]:
     """Devices that the installed build could use; raises UnavailableError where there is no build or a broken one."""
     providers = _library().get_available_providers()
     return tuple(device for device, provider in PROVIDERS.items() if provider in providers)
+
+
+def on_cpu() -> tuple[str, ...]:
+    """Precisions that ONNX Runtime computes on a CPU."""
+    return tuple(precision for precision in PRECISIONS if precision != "tf32")
+
+
+def load(model: bytes, device: str, precision: str, threads: int, workers: int = 1) -> OnnxRuntimeEngine:
+    """As `EngineModule` has it; `workers` share one pool of `threads`."""
+    return OnnxRuntimeEngine(model, device, precision, threads)
 
 
 class OnnxRuntimeEngine:
@@ -83,26 +95,27 @@ class OnnxRuntimeEngine:
         self._bindings: dict[tuple[int, ...], Pool[_Binding]] = {}
         self.provider, self.device, self.precision, self.threads = provider, device, precision, threads
         self.input_shape = tuple(session.get_inputs()[0].shape[1:])  # (H, W, 1)
-        self.classes = session.get_outputs()[0].shape[-1]
+        shapes = {output.name: output.shape for output in session.get_outputs()}
         if session.get_inputs()[0].type != "tensor(uint8)":
             raise BundleError(f"the artifact's input must be uint8, got {session.get_inputs()[0].type}")
-        names = [output.name for output in session.get_outputs()]
-        if names != ["logits", "evidence"]:
-            raise BundleError(f"the artifact's outputs must be logits and evidence, got {', '.join(names)[:200]}")
+        if not known_outputs(list(shapes)):
+            raise BundleError(f"the artifact's outputs must be logits and evidence, got {', '.join(shapes)[:200]}")
+        if "ood" in shapes and shapes["ood"][1:] != [1]:
+            raise BundleError(f"the artifact's ood must be (N, 1), got {str(tuple(shapes['ood']))[:200]}")
+        self._outputs = list(shapes)
+        self.classes = shapes["logits"][-1]
 
-    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def run(self, images: npt.NDArray[np.uint8]) -> Outputs:
         if self.device == "cpu":
-            logits: npt.NDArray[np.float32] = self._session.run(["logits"], {self._input: images})[0]
-            return logits
+            found = self._session.run(self._outputs, {self._input: images})
+            return Outputs(**dict(zip(self._outputs, found, strict=True)))
         return self._run_bound(images)
 
-    def evidence(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        evidence: npt.NDArray[np.float32] = self._session.run(["evidence"], {self._input: images})[0]
-        return evidence
-
-    def _run_bound(self, images: npt.NDArray[np.uint8], memory: str = "cuda") -> npt.NDArray[np.float32]:
+    def _run_bound(self, images: npt.NDArray[np.uint8], memory: str = "cuda") -> Outputs:
         """`run` with the pictures copied into memory of the device that is kept for batches of this shape."""
-        pool = self._bindings.setdefault(images.shape, Pool(lambda: _Binding(self._session, images.shape, memory)))
+        pool = self._bindings.setdefault(
+            images.shape, Pool(lambda: _Binding(self._session, self._outputs, images.shape, memory))
+        )
         try:
             with pool.lent() as binding:
                 return binding.run(images)
@@ -113,20 +126,21 @@ class OnnxRuntimeEngine:
 
 
 class _Binding:
-    """Input memory on a device, bound to the network's input; not thread-safe."""
+    """Input memory on a device, bound to the network's input, and its outputs bound there; not thread-safe."""
 
-    def __init__(self, session: Any, shape: tuple[int, ...], memory: str) -> None:
-        self._session = session
+    def __init__(self, session: Any, outputs: Sequence[str], shape: tuple[int, ...], memory: str) -> None:
+        self._session, self._outputs = session, outputs
         self._images = load_library().OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, memory, 0)
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._images)
-        self._binding.bind_output("logits", memory)
+        for name in outputs:
+            self._binding.bind_output(name, memory)
 
-    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def run(self, images: npt.NDArray[np.uint8]) -> Outputs:
         self._images.update_inplace(np.ascontiguousarray(images))
         self._session.run_with_iobinding(self._binding)
-        logits: npt.NDArray[np.float32] = self._binding.copy_outputs_to_cpu()[0]
-        return logits
+        # In the order in which they were bound.
+        return Outputs(**dict(zip(self._outputs, self._binding.copy_outputs_to_cpu(), strict=True)))
 
 
 def provider_options(device: str, precision: str, model: bytes = b"") -> list[tuple[str, dict[str, str]]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr.engines import LOAD_ERRORS, signal_stack
+from edgecxr.engines import LOAD_ERRORS, Outputs, known_outputs, signal_stack
 from edgecxr.engines.pool import Pool
 from edgecxr.errors import BundleError, UnavailableError
 
@@ -43,6 +43,20 @@ def has_bf16() -> bool:
     """Whether this CPU computes in bfloat16."""
     with signal_stack.kept():
         return "BF16" in _import().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def on_cpu() -> tuple[str, ...]:
+    """Precisions that OpenVINO computes on this CPU; one that can't be loaded says so when it is to be used."""
+    try:
+        bf16 = has_bf16()
+    except LOAD_ERRORS:
+        bf16 = False
+    return tuple(precision for precision in HINTS if precision != "bf16" or bf16)
+
+
+def load(model: bytes, device: str, precision: str, threads: int, workers: int = 1) -> OpenVinoEngine:
+    """As `EngineModule` has it; each of `workers` has `threads` of its own."""
+    return OpenVinoEngine(model, device, precision, threads, workers)
 
 
 class OpenVinoEngine:
@@ -93,16 +107,10 @@ class OpenVinoEngine:
         with _first:
             self.run(np.zeros((1, *self.input_shape), dtype=np.uint8))
 
-    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return self._infer(images, "logits")
-
-    def evidence(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return self._infer(images, "evidence")
-
-    def _infer(self, images: npt.NDArray[np.uint8], output: str) -> npt.NDArray[np.float32]:
+    def run(self, images: npt.NDArray[np.uint8]) -> Outputs:
         with self._requests(len(images)).lent() as request:
-            result: npt.NDArray[np.float32] = request.infer([images])[output]  # a copy: the request is used again
-        return result
+            found = request.infer([images])  # copies: the request is used again
+            return Outputs(**{name: found[name] for name in self._outputs})
 
     def _requests(self, batch: int) -> Pool[Any]:
         key = 1 if batch == 1 else 0  # 0: any size
@@ -129,11 +137,14 @@ class OpenVinoEngine:
         """Find the input and the outputs by name; raises BundleError where they aren't those of a deploy graph."""
         inputs, outputs = self._model.inputs, self._model.outputs
         names = [output.any_name if output.names else "?" for output in outputs]
-        if sorted(names) != ["evidence", "logits"] or len(inputs) != 1:
+        if not known_outputs(names) or len(inputs) != 1:
             raise BundleError(
                 f"the artifact must have one input, and outputs logits and evidence, got {len(inputs)} and "
                 f"{', '.join(names)[:200]}"
             )
+        if "ood" in names and not outputs[names.index("ood")].partial_shape.compatible(openvino.PartialShape([-1, 1])):
+            raise BundleError(f"the artifact's ood must be (N, 1), got {outputs[names.index('ood')].partial_shape}")
+        self._outputs = names
         shape, logits = inputs[0].partial_shape, outputs[names.index("logits")].partial_shape
         if inputs[0].element_type != openvino.Type.u8:
             raise BundleError(f"the artifact's input must be uint8, got {inputs[0].element_type.to_string()}")

@@ -1,23 +1,68 @@
-"""Which artifact runs on which engine and device: policy, pure except for `choose`, `choices` and `open_engine`."""
+"""The table of engines, and which artifact runs where: pure except for `choose`, `choices` and `open_engine`."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgecxr.bundle import Artifact, Bundle
-from edgecxr.engines import Engine, litert, ort, ov
-from edgecxr.errors import BundleError, UnavailableError
+from edgecxr.engines import Engine, EngineModule, litert, ort, ov
+from edgecxr.errors import BundleError, UnavailableError, UsageError
+
+
+@dataclass(frozen=True)
+class Row:
+    """An engine: what it is called, brought by, and able to do where everything is there for it."""
+
+    name: str
+    code: EngineModule  # in this folder
+    module: str  # that is imported on demand
+    packages: tuple[str, ...]  # that bring the module, each by itself; the first is the usual one
+    extra: str  # of edgecxr, that brings the first package
+    format: str
+    computes: tuple[str, ...]
+    devices: tuple[str, ...] = ("cpu",)
+    shared_pool: bool = False  # whether its workers share one pool of threads
+
 
 # The order in which `auto` tries them. OpenVINO was faster wherever it was measured, but ONNX Runtime is what the gates
 # and golden vectors of a bundle are made with: a device's answers stay what they were when another engine is installed
 # beside it, and `edgecxr bench` shows what a change would gain.
-ORDER = (ort.NAME, ov.NAME, litert.NAME)
-FORMATS = {ort.NAME: "onnx", ov.NAME: "onnx", litert.NAME: "tflite"}
-COMPUTES = {ort.NAME: ("fp32", "tf32", "fp16", "int8"), ov.NAME: tuple(ov.HINTS), litert.NAME: litert.PRECISIONS}
-MODULES = {ort.NAME: "onnxruntime", ov.NAME: "openvino", litert.NAME: "ai_edge_litert"}
-EXTRAS = {ort.NAME: "cpu", ov.NAME: "openvino", litert.NAME: "litert"}
+TABLE = (
+    Row(
+        name=ort.NAME,
+        code=ort,
+        module="onnxruntime",
+        packages=("onnxruntime", "onnxruntime-gpu"),
+        extra="cpu",
+        format="onnx",
+        computes=ort.PRECISIONS,
+        devices=tuple(ort.PROVIDERS),
+        shared_pool=True,
+    ),
+    Row(
+        name=ov.NAME,
+        code=ov,
+        module="openvino",
+        packages=("openvino",),
+        extra="openvino",
+        format="onnx",
+        computes=tuple(ov.HINTS),
+    ),
+    Row(
+        name=litert.NAME,
+        code=litert,
+        module="ai_edge_litert",
+        packages=("ai-edge-litert",),
+        extra="litert",
+        format="tflite",
+        computes=litert.PRECISIONS,
+    ),
+)
+ROWS = {row.name: row for row in TABLE}
+ORDER = tuple(ROWS)
+PACKAGES = tuple(package for row in TABLE for package in row.packages)
 
 DEVICES = ("auto", *ort.PROVIDERS)
 ENGINES = ("auto", *ORDER)
@@ -29,6 +74,24 @@ GPUS = ("cuda", "tensorrt")  # of NVIDIA, through ONNX Runtime
 
 # Computed from the fp32 artifact: bfloat16 by OpenVINO on CPUs that have it, TF32 on GPUs.
 FROM_FP32 = ("bf16", "tf32")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What runs a bundle, as far as it was asked for by name; `auto` leaves it open."""
+
+    engine: str = "auto"  # one of ENGINES
+    device: str = "auto"  # one of DEVICES
+    precision: str = "auto"  # one of PRECISIONS
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a name that there isn't."""
+        for name, known in (("engine", ENGINES), ("device", DEVICES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"the {name} must be one of {', '.join(known)}, got {str(getattr(self, name))[:40]}")
+
+
+ANYTHING = Asked()
 
 
 @dataclass(frozen=True)
@@ -58,45 +121,50 @@ def computed(artifact: Artifact, device: str, precision: str) -> str:
 
 def installed_engines() -> tuple[str, ...]:
     """Engines whose package is there, in the order of preference; imports none of them."""
-    return tuple(name for name in ORDER if importlib.util.find_spec(MODULES[name]) is not None)
+    return tuple(name for name in ORDER if importlib.util.find_spec(ROWS[name].module) is not None)
 
 
 def available_devices(engine: str) -> tuple[str, ...]:
     """Devices that the engine can use here; imports it, and raises UnavailableError where it is absent or broken."""
-    if engine == ov.NAME:
-        return ov.available_devices()
-    return litert.available_devices() if engine == litert.NAME else ort.available_devices()
+    return ROWS[engine].code.available_devices()
 
 
-def choose_engine(bundle: Bundle, engine: str, device: str, precision: str, installed: Sequence[str]) -> str:
+def in_software(engine: str, precision: str, device: str) -> bool:
+    """Whether a precision is only emulated so, and not worth measuring: ONNX Runtime's halves on a CPU."""
+    return (engine, precision, device) == (ort.NAME, "fp16", "cpu")
+
+
+def choose_engine(bundle: Bundle, asked: Asked, installed: Sequence[str]) -> str:
     """The engine that was asked for, or for `auto` the first installed one that can run something of the bundle so."""
-    if engine != "auto":
-        return engine
+    if asked.engine != "auto":
+        return asked.engine
     if not installed:
         raise UnavailableError("no inference engine is installed, run: pip install 'edgecxr[cpu]' (or 'edgecxr[gpu]')")
-    able = [name for name in installed if _able(bundle, name, device, precision)]
+    able = [name for name in installed if _able(bundle, name, asked)]
     if able:
         return able[0]
-    absent = [name for name in ORDER if name not in installed and _able(bundle, name, device, precision)]
+    absent = [name for name in ORDER if name not in installed and _able(bundle, name, asked)]
     if absent:
-        asked = "" if precision == "auto" else f" in {precision}"
+        so = "" if asked.precision == "auto" else f" in {asked.precision}"
         raise UnavailableError(
-            f"{' and '.join(installed)} can't run this bundle{asked}, {absent[0]} can; "
-            f"run: pip install 'edgecxr[{'gpu' if device in GPUS else EXTRAS[absent[0]]}]'"
+            f"{' and '.join(installed)} can't run this bundle{so}, {absent[0]} can; "
+            f"run: pip install 'edgecxr[{'gpu' if asked.device in GPUS else ROWS[absent[0]].extra}]'"
         )
     return installed[0]  # which can't either, and says why
 
 
-def _able(bundle: Bundle, engine: str, device: str, precision: str) -> bool:
-    if engine != ort.NAME and (device in GPUS or precision == "tf32"):
+def _able(bundle: Bundle, engine: str, asked: Asked) -> bool:
+    row = ROWS[engine]
+    if asked.device not in ("auto", *row.devices):
         return False
-    wanted = PREFERENCE["cpu"] + PREFERENCE["cuda"] if precision == "auto" else (precision,)
-    held = {artifact.precision for artifact in bundle.artifacts if artifact.format == FORMATS[engine]}
-    return any(p in COMPUTES[engine] and stored(p) in held for p in wanted)
+    wanted = PREFERENCE["cpu"] + PREFERENCE["cuda"] if asked.precision == "auto" else (asked.precision,)
+    held = {artifact.precision for artifact in bundle.artifacts if artifact.format == row.format}
+    return any(p in row.computes and stored(p) in held for p in wanted)
 
 
-def choose_device(bundle: Bundle, device: str, precision: str, available: Sequence[str], engine: str = ort.NAME) -> str:
+def choose_device(bundle: Bundle, asked: Asked, available: Sequence[str], engine: str = ORDER[0]) -> str:
     """The device to use: the one that was asked for, or for `auto` a GPU where it is there and the bundle suits it."""
+    device, precision = asked.device, asked.precision
     if device != "auto":
         if device not in available:
             raise UnavailableError(
@@ -114,23 +182,24 @@ def choose_device(bundle: Bundle, device: str, precision: str, available: Sequen
 def _way_to(device: str, available: Sequence[str], engine: str) -> str:
     if device not in GPUS:
         return f"give --device {available[0]}"
-    if engine != ort.NAME:
-        return f"give --engine {ort.NAME}, which alone uses NVIDIA GPUs"
+    if device not in ROWS[engine].devices:
+        able = next(row.name for row in TABLE if device in row.devices)
+        return f"give --engine {able}, which alone uses NVIDIA GPUs"
     if "cuda" in available:
         return "this build has no TensorRT provider; give --device cuda"
     return "run: pip uninstall -y onnxruntime, then pip install 'edgecxr[gpu]'"
 
 
-def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = ort.NAME) -> Artifact:
+def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = ORDER[0]) -> Artifact:
     """The artifact to run on `engine` and `device`; raises UnavailableError where the bundle holds none that fits."""
-    kind = FORMATS[engine]
+    kind, computes = ROWS[engine].format, ROWS[engine].computes
     artifacts = {artifact.precision: artifact for artifact in bundle.artifacts if artifact.format == kind}
     held = ", ".join(artifacts) or "none"
     if precision != "auto":
-        if precision not in COMPUTES[engine]:
-            others = [name for name in ORDER if precision in COMPUTES[name]]
+        if precision not in computes:
+            others = [row.name for row in TABLE if precision in row.computes]
             raise UnavailableError(
-                f"{engine} doesn't compute in {precision} here, only in {', '.join(COMPUTES[engine])}; "
+                f"{engine} doesn't compute in {precision} here, only in {', '.join(computes)}; "
                 f"give --engine {others[0]}"
             )
         if device in GPUS and precision == "int8":
@@ -143,7 +212,7 @@ def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = o
                 f"{_export(kind, stored(precision))} makes one"
             )
         return artifacts[stored(precision)]
-    fitting = [p for p in PREFERENCE[device] if p in COMPUTES[engine]]
+    fitting = [p for p in PREFERENCE[device] if p in computes]
     for artifact in artifacts.values():
         if artifact.preferred and artifact.precision in fitting:
             return artifact
@@ -164,19 +233,19 @@ def _export(kind: str, precision: str) -> str:
 _KINDS = {"onnx": "ONNX", "tflite": "TFLite"}
 
 
-def choose(bundle: Bundle, *, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Choice:
+def choose(bundle: Bundle, asked: Asked = ANYTHING) -> Choice:
     """What `infer` runs; imports the engine that it chooses, and for `auto` broken ones that come before it.
 
     Raises UnavailableError where the engine that was asked for, or for `auto` each that could run it, is absent or
     broken.
     """
     installed = installed_engines()
-    first = choose_engine(bundle, engine, device, precision, installed)
-    able = [name for name in installed if _able(bundle, name, device, precision)] or installed
-    name, available, broken = _first_usable((first,) if engine != "auto" else able)
-    chosen = choose_device(bundle, device, precision, available, name)
-    artifact = choose_artifact(bundle, chosen, precision, name)
-    return Choice(artifact, name, chosen, computed(artifact, chosen, precision), broken)
+    first = choose_engine(bundle, asked, installed)
+    able = [name for name in installed if _able(bundle, name, asked)] or installed
+    name, available, broken = _first_usable((first,) if asked.engine != "auto" else able)
+    device = choose_device(bundle, asked, available, name)
+    artifact = choose_artifact(bundle, device, asked.precision, name)
+    return Choice(artifact, name, device, computed(artifact, device, asked.precision), broken)
 
 
 def _first_usable(engines: Sequence[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -190,34 +259,33 @@ def _first_usable(engines: Sequence[str]) -> tuple[str, tuple[str, ...], tuple[s
     raise UnavailableError("; ".join(broken))
 
 
-def choices(
-    bundle: Bundle, *, engine: str = "auto", device: str = "auto", precision: str = "auto"
-) -> tuple[tuple[Choice, ...], tuple[str, ...]]:
+def choices(bundle: Bundle, asked: Asked = ANYTHING) -> tuple[tuple[Choice, ...], tuple[str, ...]]:
     """Every artifact on every installed engine that can run it; and what can't be run or used, with the reason.
 
     An engine or precision that was asked for by name is the only one. Raises UnavailableError where the bundle holds no
     such artifact, or where the engine that was asked for, or for `auto` each that could run it, is absent or broken.
     """
+    engine, precision = asked.engine, asked.precision
     artifacts = [a for a in bundle.artifacts if precision == "auto" or a.precision == stored(precision)]
     if not artifacts:
         held = ", ".join(artifact.precision for artifact in bundle.artifacts)
         raise UnavailableError(f"the bundle holds no {stored(precision)} artifact, only: {held}")
     installed = installed_engines() if engine == "auto" else (engine,)
-    choose_engine(bundle, engine, device, precision, installed)  # raises where none can
+    choose_engine(bundle, asked, installed)  # raises where none can
     available, broken = _usable(installed)
-    if not any(_able(bundle, name, device, precision) for name in available):
-        lost = [why for name, why in broken.items() if _able(bundle, name, device, precision)]
+    if not any(_able(bundle, name, asked) for name in available):
+        lost = [why for name, why in broken.items() if _able(bundle, name, asked)]
         if lost or not available:
             raise UnavailableError("; ".join(lost or broken.values()))
     everywhere = sorted({found for devices in available.values() for found in devices})
     found: list[Choice] = []
     not_run = list(broken.values())
-    named = ort.NAME if engine == "auto" else engine  # what is said of a device that isn't there is said of it
+    named = ORDER[0] if engine == "auto" else engine  # what is said of a device that isn't there is said of it
     for artifact in artifacts:
-        asked = artifact.precision if precision == "auto" else precision
-        target = choose_device(bundle, device, asked, everywhere, named)
+        one = replace(asked, precision=artifact.precision) if precision == "auto" else asked
+        target = choose_device(bundle, one, everywhere, named)
         wanted = computed(artifact, target, precision)
-        able = [name for name in ORDER if FORMATS[name] == artifact.format and wanted in COMPUTES[name]]
+        able = [row.name for row in TABLE if row.format == artifact.format and wanted in row.computes]
         here = [name for name in able if name in available]
         if target in GPUS and wanted == "int8":
             not_run.append(f"{artifact.file}: int8 artifacts are for CPUs")
@@ -247,7 +315,7 @@ def _another(able: Sequence[str], broken: Container[str]) -> str:
     """Which engine runs what those that were asked for can't, and the way to it."""
     there = [name for name in able if name in installed_engines()]
     if not there:
-        return f"{able[0]} can: pip install 'edgecxr[{EXTRAS[able[0]]}]'"
+        return f"{able[0]} can: pip install 'edgecxr[{ROWS[able[0]].extra}]'"
     if there[0] in broken:
         return f"{there[0]} could, and is broken"
     return f"{there[0]} can: --engine {there[0]}"
@@ -256,13 +324,9 @@ def _another(able: Sequence[str], broken: Container[str]) -> str:
 def make_engine(engine: str, model: bytes, device: str, precision: str, threads: int, workers: int = 1) -> Engine:
     """Load the bytes of an artifact for `workers` calls at a time.
 
-    ONNX Runtime's workers share one pool of `threads`; in the other engines each has as many of its own.
+    Where the engine has no shared pool, each of them has `threads` of its own.
     """
-    if engine == ov.NAME:
-        return ov.OpenVinoEngine(model, device, precision, threads, workers)
-    if engine == litert.NAME:
-        return litert.LiteRtEngine(model, device, precision, threads)
-    return ort.OnnxRuntimeEngine(model, device, precision, threads)
+    return ROWS[engine].code.load(model, device, precision, threads, workers)
 
 
 def open_engine(bundle: Bundle, choice: Choice, threads: int, workers: int = 1) -> Engine:
