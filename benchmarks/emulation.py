@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr.bundle import Artifact, Bundle, load
+from edgecxr.engines.select import fingerprint
 from edgecxr.errors import BundleError, UnavailableError
-from edgecxr.system.machine import fingerprint
 
 QEMU = "qemu-x86_64"
 QEMU_AARCH64 = "qemu-aarch64"

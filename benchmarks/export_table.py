@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ import numpy as np
 
 from edgecxr.bench import environment, rounds, spread
 from edgecxr.bundle import Bundle, load
-from edgecxr.engines import Engine, ov
-from edgecxr.engines.select import Choice, choices, open_engine
+from edgecxr.engines import Engine
+from edgecxr.engines.select import ROWS, Asked, Choice, choices, fingerprint, open_engine
 from edgecxr.errors import EdgecxrError, UsageError
 from edgecxr.lab.dataset import Example, read_dataset
 from edgecxr.lab.run import Logits, read_run
@@ -118,7 +119,7 @@ def measure(
         "pictures": len(examples),
         "reference": {"what": what, "accuracy": float((reference.logits.argmax(1) == reference.classes).mean())},
         "threads": machine.cpus(),
-        "machine": machine.fingerprint(),
+        "machine": fingerprint(),
         "environment": environment.describe(before, environment.snapshot()),
         "rows": table,
     }
@@ -126,11 +127,11 @@ def measure(
 
 def on_cpu(bundle: Bundle) -> list[Choice]:
     """Every artifact on every installed engine, with bfloat16 where OpenVINO computes it."""
-    found, _ = choices(bundle, device="cpu")
+    found, _ = choices(bundle, Asked(device="cpu"))
     bf16 = [
-        Choice(choice.artifact, choice.engine, choice.device, "bf16")
+        replace(choice, precision="bf16")
         for choice in found
-        if (choice.engine, choice.precision) == (ov.NAME, "fp32") and ov.has_bf16()
+        if choice.precision == "fp32" and "bf16" in ROWS[choice.engine].code.on_cpu()
     ]
     return [*found, *bf16]
 

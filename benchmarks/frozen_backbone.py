@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from data_parts import part
 
+from edgecxr.engines.select import fingerprint
 from edgecxr.lab.dataset import Dataset, read_dataset, with_splits
 from edgecxr.lab.train.fit import Call, default_cache, fit_dataset, versions
 from edgecxr.lab.train.recipes import Recipe, recipe
-from edgecxr.system.machine import fingerprint
 
 SEEDS = (0, 1, 2)
 T_95 = 4.303  # 97.5th percentile of Student's t with two degrees of freedom (any table of it)

@@ -30,8 +30,8 @@ import onnx
 
 from edgecxr.bench.pictures import usable
 from edgecxr.bundle import Bundle, load
-from edgecxr.engines import ort
-from edgecxr.engines.select import Choice, choose, open_engine
+from edgecxr.engines import Outputs, ort
+from edgecxr.engines.select import Asked, Choice, choose, fingerprint, open_engine
 from edgecxr.errors import EdgecxrError, UnavailableError
 from edgecxr.pictures.sample import sample_files
 from edgecxr.scoring import pipeline
@@ -89,7 +89,7 @@ def opened(bundle: Bundle, device: str) -> tuple[dict[str, tuple[Choice, Any]], 
     engines, left_out = {}, {}
     for precision in ("fp32", "tf32", "fp16") if device != "cpu" else ("fp32", "int8"):
         try:
-            choice = choose(bundle, engine=ort.NAME, device=device, precision=precision)
+            choice = choose(bundle, Asked(ort.NAME, device, precision))
             engines[precision] = choice, open_engine(bundle, choice, machine.cpus() if device == "cpu" else 1)
         except UnavailableError as error:
             left_out[precision] = str(error)
@@ -136,8 +136,9 @@ class Nothing:
     def __init__(self, device: str, classes: int) -> None:
         self.device, self.classes = device, classes
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        return np.zeros((len(images), self.classes), dtype=np.float32)
+    def run(self, images: np.ndarray) -> Outputs:
+        logits = np.zeros((len(images), self.classes), dtype=np.float32)
+        return Outputs(logits, logits[:, None, None])
 
 
 def end_to_end(
@@ -199,7 +200,7 @@ def measure(
         "kind": "gpu",
         "device": device,
         "card": card or None,
-        "machine": machine.fingerprint(),
+        "machine": fingerprint(),
         "bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.digest},
         "pictures": len(pictures.files),
         "megapixels": pictures.megapixels,

@@ -24,12 +24,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from edgecxr.engines.select import fingerprint
 from edgecxr.lab.train import accelerator as accelerators
 from edgecxr.lab.train import model as models
 from edgecxr.lab.train.batches import Epoch, Targets, augmented
 from edgecxr.lab.train.fit import versions
 from edgecxr.lab.train.recipes import recipe
-from edgecxr.system.machine import cpus, fingerprint
+from edgecxr.system.machine import cpus
 
 ROUNDS = 5
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from edgecxr.bundle import Bundle, load
 from edgecxr.device.golden import self_test as run_self_test
-from edgecxr.errors import UsageError
+from edgecxr.engines.select import Asked
+from edgecxr.errors import PictureRejected, UsageError
 from edgecxr.records.prediction import Prediction
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import Session, open_session
@@ -43,20 +44,15 @@ class Classifier:
 
         `engine` is onnxruntime, openvino or litert, `precision` fp32, bf16 (openvino), fp16 or int8; `auto` chooses.
         One worker with every CPU's thread is the lowest latency for `predict`; `workers=None` makes one-threaded
-        workers, one a CPU, the highest throughput for `stream`. Raises BundleError and UnavailableError.
+        workers, one a CPU, the highest throughput for `stream`. Raises BundleError and UnavailableError, and UsageError
+        for a name that there isn't.
 
         `self_test` runs the bundle's golden vectors first, on the very engine that then scores, and raises GateError
         where this device doesn't give the bundle's answers.
         """
         opened = bundle if isinstance(bundle, Bundle) else load(bundle)
         self._session = open_session(
-            opened,
-            device=device,
-            engine=engine,
-            precision=precision,
-            threads=threads,
-            workers=workers,
-            batch_size=batch_size,
+            opened, Asked(engine, device, precision), threads=threads, workers=workers, batch_size=batch_size
         )
         if self_test:
             run_self_test(opened, self._session.artifact, self._session.engine)
@@ -92,10 +88,11 @@ class Classifier:
         """Each location's share of each class's logit, (h, w, K) in the order of `labels`; not a segmentation.
 
         Class activation mapping after Zhou et al., CVPR 2016; summed over h and w it is the logit without its bias.
-        Raises PictureRejected where the picture can't be used.
+        Raises PictureRejected where the picture can't be scored.
         """
-        image = pipeline.prepare_input(self._session, _source(picture))
-        evidence: npt.NDArray[np.float32] = self._session.engine.evidence(image[None, ..., None])[0]
+        prediction, evidence = pipeline.explain(self._session, _source(picture))
+        if evidence is None:
+            raise PictureRejected(prediction.error_code or "", prediction.error_message or "")
         return evidence
 
 

@@ -15,6 +15,7 @@ from edgecxr.bundle import Bundle, load
 from edgecxr.bundle import reader as bundle_module
 from edgecxr.device.verify import verify
 from edgecxr.engines import select
+from edgecxr.engines.select import Asked
 from edgecxr.errors import BundleError
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import open_session
@@ -49,9 +50,9 @@ def test_an_attempt_is_refused_before_an_engine_sees_it(
     engine = "openvino" if name == ON_OPENVINO else "onnxruntime"
     with pytest.raises(BundleError) as caught:
         if getattr(module, "VERB", "infer") == "verify":
-            verify(load(bundle), engine=engine, device="cpu")
+            verify(load(bundle), Asked(engine=engine, device="cpu"))
         else:
-            open_session(load(bundle), engine=engine, device="cpu")
+            open_session(load(bundle), Asked(engine=engine, device="cpu"))
     assert module.REFUSED in str(caught.value)
     assert not (tmp_path / "owned").exists()
 
@@ -91,14 +92,14 @@ def test_each_file_is_read_once_and_those_very_bytes_are_hashed_and_run(
 
     monkeypatch.setattr(bundle_module.os, "open", spy_open)
     monkeypatch.setattr(select, "make_engine", spy_make)
-    open_session(load(folder), engine="onnxruntime", device="cpu")
+    open_session(load(folder), Asked(engine="onnxruntime", device="cpu"))
     assert opened == ["bundle.json", forge.MODEL]
     assert run_bytes == [original]
 
 
 def test_a_bundle_that_is_replaced_while_it_runs_changes_no_answer(tmp_path: Path) -> None:
     folder = forge.bundle(tmp_path / "t.edgecxr")
-    session = open_session(load(folder), engine="onnxruntime", device="cpu")
+    session = open_session(load(folder), Asked(engine="onnxruntime", device="cpu"))
     picture = np.tile(np.arange(96, dtype=np.uint8) * 2, (80, 1))
     before = pipeline.score(session, [picture])[0]
     shutil.rmtree(folder)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from common import noisy
 from edgecxr.bundle import load
+from edgecxr.engines.select import Asked
 from edgecxr.pictures.preprocess import Contract, bit_depth, preprocess, to_uint8
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import Plan, Session, make_plan, open_session
@@ -78,7 +79,7 @@ def test_a_plan_is_what_was_asked_for_and_never_empty(
 
 @pytest.fixture(scope="module")
 def session(tiny_bundle: Path) -> Session:
-    return open_session(load(tiny_bundle), device="cpu", engine="onnxruntime", workers=1, threads=1)
+    return open_session(load(tiny_bundle), Asked(engine="onnxruntime", device="cpu"), workers=1, threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from PIL import Image
 import tiny
 from common import noisy
 from edgecxr.bundle import Bundle, load
+from edgecxr.engines.select import Asked
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import open_session
 
@@ -35,7 +36,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def logits(bundle: Bundle, paths: list[Path], engine: str, precision: str, order: list[int], **plan: int) -> np.ndarray:
     """(N, K) in the order of `paths`, however they were handed over."""
-    session = open_session(bundle, device="cpu", engine=engine, precision=precision, **plan)
+    session = open_session(bundle, Asked(engine=engine, device="cpu", precision=precision), **plan)
     found = np.full((len(paths), len(bundle.labels)), np.nan, dtype=np.float32)
     predictions = pipeline.stream(session, [paths[index] for index in order])
     for index, prediction in zip(order, predictions, strict=True):

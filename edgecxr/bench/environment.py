@@ -10,11 +10,12 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from edgecxr.engines.select import fingerprint
 from edgecxr.system import machine
 
 CPUS = "sys/devices/system/cpu"
@@ -54,7 +55,7 @@ def snapshot(root: Path = Path("/")) -> Snapshot:
 def describe(before: Snapshot, after: Snapshot) -> dict[str, Any]:
     """The machine's fingerprint, its settings, and what happened between two snapshots, as JSON-able data."""
     return {
-        **machine.fingerprint(),
+        **fingerprint(),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "cgroup_quota_cpus": machine.cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")),
         "virtual_machine": "hypervisor" in machine.cpu_flags(),
@@ -186,7 +187,3 @@ def _read(path: Path) -> str | None:
         return path.read_text().strip()
     except OSError:
         return None
-
-
-def as_json(taken: Snapshot) -> dict[str, Any]:
-    return asdict(taken)

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from edgecxr.bench import environment, report
 from edgecxr.bench.pictures import Pictures, usable
 from edgecxr.bundle import Bundle
+from edgecxr.engines.select import Asked
 from edgecxr.errors import EdgecxrError, UnavailableError
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.postprocess import probabilities
@@ -180,7 +181,7 @@ class _System:
         self._complete([sample.id for sample in samples])
 
     def logits(self, inputs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        return probabilities(self.session.engine.run(inputs), self.session.bundle.temperature)
+        return probabilities(self.session.engine.run(inputs).logits, self.session.bundle.temperature)
 
     def _complete(self, ids: Sequence[int]) -> None:
         self._waiting.difference_update(ids)
@@ -305,8 +306,6 @@ def headline(report: Mapping[str, Any]) -> str:
     return f"{report['scenario']}: {figure}, {report['result']}{unmet}{short}"
 
 
-def session_for(bundle: Bundle, scenario: str, **options: Any) -> Session:
+def session_for(bundle: Bundle, scenario: str, asked: Asked) -> Session:
     """The session that suits a scenario: every CPU on one sample, or one-threaded workers for eight or all of them."""
-    if scenario == "single":
-        options["workers"] = options.get("workers") or 1
-    return open_session(bundle, **options)
+    return open_session(bundle, asked, workers=1 if scenario == "single" else None)

@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from edgecxr.bench.stages import STAGES
+from edgecxr.engines.select import ORDER
 from edgecxr.views.figure import new_figure, png
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 # Okabe and Ito's palette (2008), which colour-blind readers tell apart: an engine each. A precision has a line style.
-COLOURS = {"onnxruntime": "#0072b2", "openvino": "#d55e00", "litert": "#009e73"}
+COLOURS = dict(zip(ORDER, ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), strict=False))
 STYLES = {"int8": "-", "fp32": "--", "bf16": "-.", "fp16": ":", "tf32": (0, (1, 3))}
 STAGE_COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#d55e00", "#cc79a7")
 GREY = "#6b7580"

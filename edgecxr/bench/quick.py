@@ -17,7 +17,7 @@ from edgecxr.bench.rounds import Case
 from edgecxr.bench.sessions import Opened, measurable, open_timed
 from edgecxr.bench.stages import StageClock
 from edgecxr.bundle import Bundle
-from edgecxr.engines.select import Choice
+from edgecxr.engines.select import ANYTHING, Asked, Choice
 from edgecxr.errors import DeviceMemoryError, UsageError
 from edgecxr.records.prediction import Prediction
 from edgecxr.scoring import pipeline
@@ -33,10 +33,8 @@ Advance = Callable[[str, int, int], Any]  # (what is being done, steps done, ste
 def bench(
     bundle: Bundle,
     files: Sequence[Path],
+    asked: Asked = ANYTHING,
     *,
-    device: str = "auto",
-    engine: str = "auto",
-    precision: str = "auto",
     batch_sizes: Sequence[int] | None = None,
     seconds: float = SECONDS,
     advance: Advance = lambda what, done, total: None,
@@ -50,7 +48,7 @@ def bench(
     Raises UsageError where the files hold no picture that can be scored, UnavailableError where nothing can run.
     """
     before = environment.snapshot()
-    chosen, not_run = measurable(bundle, device, engine, precision)
+    chosen, not_run = measurable(bundle, asked)
     pictures = usable(bundle, files, lambda done, total: advance("reading", done, total))
     starts = cold_starts(
         bundle.path,

@@ -8,22 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecxr.bundle import Artifact, Bundle
-from edgecxr.engines import ort
-from edgecxr.engines.select import Choice, choices, open_engine
+from edgecxr.engines.select import Asked, Choice, choices, in_software
 from edgecxr.errors import UnavailableError
-from edgecxr.scoring.session import Session, make_plan
+from edgecxr.scoring.session import Session, opened, plan_for
 from edgecxr.system import machine
 
 
-def measurable(bundle: Bundle, device: str, engine: str, precision: str) -> tuple[list[Choice], tuple[str, ...]]:
+def measurable(bundle: Bundle, asked: Asked) -> tuple[list[Choice], tuple[str, ...]]:
     """What can be measured here, and what can't, each with the reason; raises UnavailableError where nothing can."""
-    found, not_run = choices(bundle, device=device, engine=engine, precision=precision)
-    # ONNX Runtime computes halves in software on a CPU.
-    chosen = [c for c in found if (c.engine, c.precision, c.device) != (ort.NAME, "fp16", "cpu")]
+    found, not_run = choices(bundle, asked)
+    chosen = [c for c in found if not in_software(c.engine, c.precision, c.device)]
     if not chosen:
         why = f": {'; '.join(not_run)}" if not_run else ""
         raise UnavailableError(
-            f"the bundle holds nothing that can be measured with precision {precision} on {device}{why}"
+            f"the bundle holds nothing that can be measured with precision {asked.precision} on {asked.device}{why}"
         )
     return chosen, not_run
 
@@ -56,11 +54,10 @@ class Opened:
 
 def open_timed(bundle: Bundle, choice: Choice, workers: int | None = None) -> Opened:
     """Load a choice with the plan that `infer` would make, or with `workers`."""
-    plan = make_plan(choice.device, machine.cpus(), workers=workers, shared_pool=choice.engine == ort.NAME)
+    plan = plan_for(choice, machine.cpus(), workers=workers)
     begin = time.perf_counter()
-    engine = open_engine(bundle, choice, plan.threads, plan.workers)
-    load_ms = 1e3 * (time.perf_counter() - begin)
-    return Opened(Session(bundle, choice.artifact, engine, plan), load_ms)
+    session = opened(bundle, choice, plan)
+    return Opened(session, 1e3 * (time.perf_counter() - begin))
 
 
 def accuracy(bundle: Bundle, artifact: Artifact) -> dict[str, Any] | None:

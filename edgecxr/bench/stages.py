@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from edgecxr.pictures import decode as images
-from edgecxr.pictures import files
 from edgecxr.scoring import pipeline
-from edgecxr.scoring.postprocess import probabilities
 from edgecxr.scoring.session import Session
 
 STAGES = ("read", "decode", "preprocess", "run", "post")
 
 
 class StageClock:
-    """One file after the other, step by step as the pipeline takes them, each step timed; in one thread.
+    """One file after the other by the pipeline's own steps, each of them timed; in one thread.
 
     read: bytes and their SHA-256; decode: to grey pixels; preprocess: to the network's input; run: the engine; post:
     probabilities, and the record as it is written.
@@ -31,31 +26,22 @@ class StageClock:
     def __init__(self, session: Session, paths: Sequence[Path]) -> None:
         self._session = session
         self._turns = itertools.cycle(paths)
-        self._template = pipeline.score(session, [paths[0]])[0]
         self.seconds: list[tuple[float, ...]] = []  # a row a call, in the order of STAGES
 
     def __call__(self) -> None:
-        bundle, labels = self._session.bundle, self._session.bundle.labels
+        session, path = self._session, next(self._turns)
         now: Callable[[], float] = time.perf_counter
         times = [now()]
-        data = files.read(next(self._turns))
-        sha256 = hashlib.sha256(data).hexdigest()
+        item = pipeline.Item(path=str(path))
+        data = pipeline.read(item, path)
         times.append(now())
-        picture = images.decode(data, bundle.preprocessing)
+        picture = pipeline.decode(session, item, data)
         times.append(now())
-        image = images.prepare(picture, bundle.preprocessing)  # (H, W)
+        pipeline.prepare(session, item, picture)
         times.append(now())
-        logits = self._session.engine.run(image[None, ..., None])[0]  # (K,)
+        outputs = pipeline.run(session, [item], 1)
         times.append(now())
-        share = probabilities(logits, bundle.temperature)
-        record = replace(
-            self._template,
-            sha256=sha256,
-            label=labels[int(share.argmax())],
-            probabilities=dict(zip(labels, share.tolist(), strict=True)),
-            logits=dict(zip(labels, logits.tolist(), strict=True)),
-        )
-        json.dumps(record.to_record(labels))
+        json.dumps(pipeline.predict(session, item, outputs[0]).to_record(session.bundle.labels))
         times.append(now())
         self.seconds.append(tuple(np.diff(times).tolist()))
 

@@ -1,6 +1,6 @@
 """`edgecxr bench` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +16,7 @@ from edgecxr.system.signals import StopOnSignal
 
 if TYPE_CHECKING:
     from edgecxr.bundle import Bundle
+    from edgecxr.engines.select import Asked
 
 SUFFIXES = (".json", ".csv", ".html")
 Advance = Callable[[str, int, int], Any]
@@ -69,6 +70,7 @@ def bench(
     from edgecxr.bench import golden_files, report, sample_files
     from edgecxr.bench.compare import compare as compare_reports
     from edgecxr.bundle import load
+    from edgecxr.engines.select import Asked
 
     targets = output or []
     _check(targets, overwrite=overwrite, mlperf=mlperf, sustained=sustained, compare=compare, batch_size=batch_size)
@@ -80,18 +82,18 @@ def bench(
         compare_reports(earlier, earlier)
     page: Any = extras.load_lab("edgecxr.bench.page", "eval") if _wants(targets, ".html") else None
     opened = load(model)
-    choice = {"device": device, "engine": engine, "precision": precision}
+    asked = Asked(engine, device, precision)
     stopped = StopOnSignal()
     bar = _Bar()
     with TemporaryDirectory() as scratch, bar:
         files = sample_files(paths) if paths else golden_files(opened, Path(scratch))
         if mlperf is not None:
-            found = _mlperf(opened, files, mlperf, seconds, choice, bar.advance)
+            found = _mlperf(opened, files, mlperf, seconds, asked, bar.advance)
         elif sustained is not None:
             with stopped:
-                found = _sustained(opened, files, sustained, choice, stopped, bar.advance)
+                found = _sustained(opened, files, sustained, asked, stopped, bar.advance)
         else:
-            found = _quick(opened, files, seconds, batch_size, choice, bar.advance)
+            found = _quick(opened, files, seconds, batch_size, asked, bar.advance)
     found["golden_inputs"] = not paths  # and not pictures of the user's own
     if earlier is not None:
         found["comparison"] = compare_reports(earlier, found)
@@ -127,13 +129,13 @@ def _quick(
     files: tuple[Path, ...],
     seconds: float | None,
     batch_sizes: list[int] | None,
-    choice: Mapping[str, str],
+    asked: "Asked",
     advance: Advance,
 ) -> dict[str, Any]:
     from edgecxr.bench import quick
 
     sizes = sorted(set(batch_sizes)) if batch_sizes else None
-    return quick.bench(bundle, files, batch_sizes=sizes, seconds=seconds or quick.SECONDS, advance=advance, **choice)
+    return quick.bench(bundle, files, asked, batch_sizes=sizes, seconds=seconds or quick.SECONDS, advance=advance)
 
 
 def _mlperf(
@@ -141,13 +143,13 @@ def _mlperf(
     files: tuple[Path, ...],
     scenario: str,
     seconds: float | None,
-    choice: Mapping[str, str],
+    asked: "Asked",
     advance: Advance,
 ) -> dict[str, Any]:
     from edgecxr.bench import mlperf
 
     mlperf.load_loadgen()
-    session = mlperf.session_for(bundle, scenario, **choice)
+    session = mlperf.session_for(bundle, scenario, asked)
     return mlperf.mlperf(session, files, scenario, seconds=seconds or mlperf.SECONDS, advance=advance)
 
 
@@ -155,14 +157,14 @@ def _sustained(
     bundle: "Bundle",
     files: tuple[Path, ...],
     minutes: float,
-    choice: Mapping[str, str],
+    asked: "Asked",
     stopped: StopOnSignal,
     advance: Advance,
 ) -> dict[str, Any]:
     from edgecxr.bench.sustained import sustained
     from edgecxr.scoring.session import open_session
 
-    session = open_session(bundle, device=choice["device"], engine=choice["engine"], precision=choice["precision"])
+    session = open_session(bundle, asked)
     return sustained(session, files, minutes, stop=lambda: stopped.signal is not None, advance=advance)
 
 

@@ -26,8 +26,9 @@ def verify(
     from edgecxr.bundle import load
     from edgecxr.cli import tables
     from edgecxr.device.verify import verify as run
+    from edgecxr.engines.select import Asked
 
-    result = run(load(bundle), device=device, engine=engine, precision=precision, threads=threads)
+    result = run(load(bundle), Asked(engine, device, precision), threads=threads)
     if as_json:
         print_json({**asdict(result), "passed": result.passed})
     else:

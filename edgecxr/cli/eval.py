@@ -55,6 +55,7 @@ def evaluate(
     Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable,
     70 a report can't be written on a full disk.
     """
+    from edgecxr.engines.select import Asked
     from edgecxr.lab.evaluation.table import evaluation_tables
     from edgecxr.views import terminal
 
@@ -77,13 +78,6 @@ def evaluate(
     elif data is None:
         raise UsageError(f"a bundle needs labelled pictures, give DATA: edgecxr eval {model} DATA")
     else:
-        options = {
-            "device": device,
-            "engine": engine,
-            "precision": precision,
-            "workers": workers,
-            "threads": threads,
-        }
         bar = terminal.progress(err, "scoring")
         with bar:
             task = bar.add_task("", total=None)
@@ -93,7 +87,8 @@ def evaluate(
                 split,
                 conditions,
                 ignored,
-                options,
+                Asked(engine, device, precision),
+                {"workers": workers, "threads": threads},
                 lambda done, total: bar.update(task, completed=done, total=total),
             )
     bar = terminal.progress(err, "resampling")

@@ -86,6 +86,7 @@ def infer(
     """
     from edgecxr.bundle import load
     from edgecxr.device.golden import self_test as check_golden
+    from edgecxr.engines.select import Asked
     from edgecxr.records import output as recording
     from edgecxr.scoring import folder
     from edgecxr.scoring import stdin as resident
@@ -107,9 +108,7 @@ def infer(
     inputs = None if stdin else folder.find(paths or [], place, recursive=recursive, limit=limit)
     session = open_session(
         load(model),
-        device=device,
-        engine=engine,
-        precision=precision,
+        Asked(engine, device, precision),
         workers=workers,
         threads=threads,
         batch_size=batch_size,

@@ -38,6 +38,7 @@ def tune(
     from edgecxr.bundle import load
     from edgecxr.cli import tables
     from edgecxr.device.tune import tune as search
+    from edgecxr.engines.select import Asked
     from edgecxr.pictures.sample import sample_files
     from edgecxr.scoring import remembered
     from edgecxr.views import terminal
@@ -61,9 +62,7 @@ def tune(
         found = search(
             opened,
             usable(opened, files).files,
-            device=device,
-            engine=engine,
-            precision=precision,
+            Asked(engine, device, precision),
             seconds=seconds,
             advance=lambda done, total: bar.update(task, completed=done, total=total),
         )

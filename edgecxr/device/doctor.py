@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgecxr.bundle import reader as bundle
-from edgecxr.engines import litert, ort, ov, select
+from edgecxr.engines import ort, select
 from edgecxr.errors import EdgecxrError, UnavailableError
 from edgecxr.scoring import remembered
 from edgecxr.system import machine
 
 # module that an extra of the lab brings -> the extra
 EXTRAS = {"tensorflow": "train", "matplotlib": "train", "tf2onnx": "export", "onnx": "export"}
-PACKAGES = {ov.NAME: "openvino", litert.NAME: "ai-edge-litert"}
+OTHERS = tuple(row for row in select.TABLE if row.name != ort.NAME)  # which has a part of its own, for its two packages
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Checkup:
 
 def look() -> Checkup:
     """Look at engines, devices, the embedded bundle and the extras; changes nothing and never raises."""
-    fingerprint = machine.fingerprint()
+    fingerprint = select.fingerprint()
     findings = [*_engines(fingerprint), *_bundle(), *_cpu(fingerprint), *_extras()]
     return Checkup(fingerprint, tuple(findings))
 
@@ -48,28 +48,28 @@ def look() -> Checkup:
 def _engines(fingerprint: dict[str, Any]) -> list[Finding]:
     installed = select.installed_engines()
     found = _onnxruntime(fingerprint) if ort.NAME in installed or _onnxruntimes() else []
-    found += [_other(name) for name in PACKAGES if name in installed]
+    found += [_other(row) for row in OTHERS if row.name in installed]
     if not found:
         try:
-            select.choose_engine(bundle.load(), "auto", "auto", "auto", ())
+            select.choose_engine(bundle.load(), select.ANYTHING, ())
         except EdgecxrError as error:
             found = [Finding("problem", str(error), "pip install 'edgecxr[cpu]'  (or [gpu])")]
-    absent = [name for name in PACKAGES if name not in installed]
+    absent = [row for row in OTHERS if row.name not in installed]
     if absent:
-        extras = ",".join(select.EXTRAS[name] for name in absent)
-        what = f"engines that aren't installed: {', '.join(absent)}; one engine is enough"
+        extras = ",".join(row.extra for row in absent)
+        what = f"engines that aren't installed: {', '.join(row.name for row in absent)}; one engine is enough"
         found.append(Finding("note", what, f"pip install 'edgecxr[{extras}]'"))
     return found
 
 
 def _onnxruntimes() -> tuple[str, ...]:
     """Versions of the two packages that bring ONNX Runtime, as many as are installed."""
-    versions = (machine.package_version("onnxruntime"), machine.package_version("onnxruntime-gpu"))
+    versions = map(machine.package_version, select.ROWS[ort.NAME].packages)
     return tuple(version for version in versions if version)
 
 
 def _onnxruntime(fingerprint: dict[str, Any]) -> list[Finding]:
-    cpu, gpu = machine.package_version("onnxruntime"), machine.package_version("onnxruntime-gpu")
+    cpu, gpu = map(machine.package_version, select.ROWS[ort.NAME].packages)
     if cpu and gpu:
         return [
             Finding(
@@ -91,17 +91,17 @@ def _onnxruntime(fingerprint: dict[str, Any]) -> list[Finding]:
     return found
 
 
-def _other(engine: str) -> Finding:
-    """OpenVINO or LiteRT, which are there at least in part."""
-    package = PACKAGES[engine]
+def _other(engine: select.Row) -> Finding:
+    """An engine that one package brings, and that is there at least in part."""
+    (package,) = engine.packages
     try:
-        devices = select.available_devices(engine)
+        devices = engine.code.available_devices()
     except UnavailableError as error:
-        repair = f"pip uninstall -y {package} && pip install 'edgecxr[{select.EXTRAS[engine]}]'"
+        repair = f"pip uninstall -y {package} && pip install 'edgecxr[{engine.extra}]'"
         return Finding("problem", str(error), repair)
     version = machine.package_version(package) or "of unknown version"
-    computes = [p for p in select.COMPUTES[engine] if p != "bf16" or ov.has_bf16()]
-    return Finding("ok", f"{engine} {version}, devices: {', '.join(devices)}, precisions: {', '.join(computes)}")
+    computes = ", ".join(engine.code.on_cpu())
+    return Finding("ok", f"{engine.name} {version}, devices: {', '.join(devices)}, precisions: {computes}")
 
 
 def _bundle() -> list[Finding]:
@@ -115,7 +115,7 @@ def _bundle() -> list[Finding]:
     installed = select.installed_engines()
     try:
         if installed:  # else that was said above
-            select.choose_engine(embedded, "auto", "auto", "auto", installed)
+            select.choose_engine(embedded, select.ANYTHING, installed)
     except UnavailableError as error:
         found.append(Finding("problem", f"the embedded bundle: {error}"))
     return found

@@ -63,7 +63,7 @@ def _check(
     if len(row.logits) != len(inputs):
         raise BundleError(f"the bundle holds {len(inputs)} golden inputs and {len(row.logits)} answers to them")
     # One at a time, as a device meets them: a batch may take other kernels.
-    logits = np.concatenate([engine.run(picture[None]) for picture in inputs])
+    logits = np.concatenate([engine.run(picture[None]).logits for picture in inputs])
     return GoldenCheck(
         artifact=artifact.file,
         precision=engine.precision,

@@ -15,7 +15,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,11 @@ import numpy.typing as npt
 from edgecxr.bundle import Bundle
 from edgecxr.device.golden import GoldenCheck
 from edgecxr.device.verify import verify
-from edgecxr.engines import ort
-from edgecxr.engines.select import FROM_FP32, Choice, choices, choose, open_engine
+from edgecxr.engines.select import ANYTHING, FROM_FP32, Asked, Choice, choices, choose, fingerprint, in_software
 from edgecxr.errors import DeviceMemoryError, GateError, UnavailableError, UsageError
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.remembered import Configuration
-from edgecxr.scoring.session import Plan, Session, make_plan
+from edgecxr.scoring.session import Plan, Session, make_plan, opened, plan_for
 from edgecxr.system import machine
 
 SCHEMA = 1
@@ -98,7 +97,7 @@ class Tuning:
             "kind": "tune",
             "pictures": self.pictures,
             "seconds": self.seconds,
-            "machine": machine.fingerprint(),
+            "machine": fingerprint(),
             "usual": asdict(self.usual),
             "winner": asdict(self.winner.configuration),
             "gain": self.gain,
@@ -163,10 +162,8 @@ def halve(
 def tune(
     bundle: Bundle,
     files: Sequence[Path],
+    asked: Asked = ANYTHING,
     *,
-    device: str = "auto",
-    engine: str = "auto",
-    precision: str = "auto",
     seconds: float = 120.0,
     advance: Advance = lambda done, total: None,
 ) -> Tuning:
@@ -175,10 +172,10 @@ def tune(
     Raises UnavailableError where nothing can be run, GateError where nothing gives the bundle's answers.
     """
     begin = time.perf_counter()
-    usual_choice = choose(bundle, engine=engine, device=device, precision=precision)
+    usual_choice = choose(bundle, asked)
     cpus = machine.cpus()
-    checks = _verified(bundle, device, engine, precision)
-    measurable, not_run = _measurable(bundle, device, engine, precision)
+    checks = _verified(bundle, asked)
+    measurable, not_run = _measurable(bundle, asked)
     found = sorted(measurable, key=lambda c: c != usual_choice)
     candidates = [Candidate(c, _choice(found, c)) for c in configurations(found, cpus)]
     for candidate in candidates:
@@ -194,7 +191,7 @@ def tune(
         reasons = "; ".join(f"{c.configuration.engine} {c.configuration.precision}: {c.left_out}" for c in candidates)
         raise GateError(f"nothing that this machine can run gives the bundle's answers ({reasons})")
     halve(racing, sessions.measure, lambda: seconds - (time.perf_counter() - begin), advance)
-    plan = make_plan(usual_choice.device, cpus, shared_pool=usual_choice.engine == ort.NAME)
+    plan = plan_for(usual_choice, cpus)
     usual = Configuration(
         usual_choice.artifact.file,
         usual_choice.engine,
@@ -235,30 +232,29 @@ def chance(rates: Sequence[float], others: Sequence[float]) -> float:
     return 0.5 ** len(pairs) * sum(math.comb(len(pairs), count) for count in range(won, len(pairs) + 1))
 
 
-def _measurable(bundle: Bundle, device: str, engine: str, precision: str) -> tuple[list[Choice], tuple[str, ...]]:
+def _measurable(bundle: Bundle, asked: Asked) -> tuple[list[Choice], tuple[str, ...]]:
     """Everything that could be run, int8 first, then what is computed from fp32 in fewer bits, then the rest.
 
     And what couldn't, with the reason; that a precision which wasn't asked for isn't computed here is none.
     """
-    found, not_run = choices(bundle, device=device, engine=engine, precision=precision)
+    found, not_run = choices(bundle, asked)
     every = list(found)
-    for computed in FROM_FP32 if precision == "auto" else ():
+    for computed in FROM_FP32 if asked.precision == "auto" else ():
         with contextlib.suppress(UnavailableError):
-            every += choices(bundle, device=device, engine=engine, precision=computed)[0]
-    # ONNX Runtime computes halves in software on a CPU.
-    able = [c for c in every if (c.engine, c.precision, c.device) != (ort.NAME, "fp16", "cpu")]
+            every += choices(bundle, replace(asked, precision=computed))[0]
+    able = [c for c in every if not in_software(c.engine, c.precision, c.device)]
     order = ("int8", "fp16", *FROM_FP32, "fp32")
     return sorted(able, key=lambda c: order.index(c.precision)), not_run
 
 
-def _verified(bundle: Bundle, device: str, engine: str, precision: str) -> dict[tuple[str, str, str, str], GoldenCheck]:
+def _verified(bundle: Bundle, asked: Asked) -> dict[tuple[str, str, str, str], GoldenCheck]:
     """What `verify` found of each artifact, engine, device and precision."""
     checks: list[GoldenCheck] = []
-    for asked in (precision, *FROM_FP32) if precision == "auto" else (precision,):
+    for precision in (asked.precision, *FROM_FP32) if asked.precision == "auto" else (asked.precision,):
         try:
-            checks += verify(bundle, device=device, engine=engine, precision=asked).golden
+            checks += verify(bundle, replace(asked, precision=precision)).golden
         except UnavailableError:
-            if asked == precision:
+            if precision == asked.precision:
                 raise
     return {(c.artifact, c.engine, c.device, c.precision): c for c in checks}
 
@@ -283,9 +279,8 @@ class _Sessions:
     def of(self, candidate: Candidate) -> Session:
         wanted = candidate.configuration
         if wanted not in self._opened:
-            engine = open_engine(self.bundle, candidate.choice, wanted.threads, wanted.workers)
             plan = Plan(wanted.workers, wanted.threads, wanted.batch_size)
-            self._opened[wanted] = Session(self.bundle, candidate.choice.artifact, engine, plan)
+            self._opened[wanted] = opened(self.bundle, candidate.choice, plan)
             self._turns[wanted] = itertools.cycle(self.files)
         return self._opened[wanted]
 

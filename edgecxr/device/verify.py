@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgecxr.bundle import Bundle
 from edgecxr.device.explain import diagnose, float_difference
 from edgecxr.device.golden import WIDER_TOLERANCES, GoldenCheck, _check, _expected, _reference
-from edgecxr.engines.select import choices, open_engine
+from edgecxr.engines.select import ANYTHING, Asked, choices, open_engine
 from edgecxr.errors import UnavailableError
 
 
@@ -27,10 +27,8 @@ class Verification:
         return bool(self.golden) and all(check.passed for check in self.golden)
 
 
-def verify(
-    bundle: Bundle, *, device: str = "auto", engine: str = "auto", precision: str = "auto", threads: int = 1
-) -> Verification:
-    """Hash every file, then run the golden inputs through every artifact on every installed engine on `device`.
+def verify(bundle: Bundle, asked: Asked = ANYTHING, *, threads: int = 1) -> Verification:
+    """Hash every file, then run the golden inputs through every artifact on every installed engine on one device.
 
     An engine or precision that is asked for by name is the only one. Raises BundleError at the first wrong hash,
     UnavailableError where nothing can be run.
@@ -39,7 +37,7 @@ def verify(
         bundle.read(file)
     expected = _expected(bundle)
     inputs = bundle.golden_inputs()
-    chosen, not_run = choices(bundle, device=device, engine=engine, precision=precision)
+    chosen, not_run = choices(bundle, asked)
     if not chosen:
         raise UnavailableError(f"no artifact of the bundle can be run here: {'; '.join(not_run)}")
     golden: list[GoldenCheck] = []

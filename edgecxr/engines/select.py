@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from edgecxr.bundle import Artifact, Bundle
 from edgecxr.engines import Engine, EngineModule, litert, ort, ov
 from edgecxr.errors import BundleError, UnavailableError, UsageError
+from edgecxr.system import machine
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,11 @@ def computed(artifact: Artifact, device: str, precision: str) -> str:
         return precision
     # TensorRT rounds fp32 products to TF32 by itself wherever the GPU can.
     return "tf32" if device == "tensorrt" and artifact.precision == "fp32" else artifact.precision
+
+
+def fingerprint() -> dict[str, Any]:
+    """The machine's, with the versions of what scores on it."""
+    return machine.fingerprint(("edgecxr", "numpy", "pillow", "typer", *PACKAGES))
 
 
 def installed_engines() -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class Journal:
 
     def __init__(self, path: Path, how: Literal["new", "anew", "on"]) -> None:
         """Open `path`: one that isn't there yet, an empty one whatever was there, or the one that is there."""
-        self.path, self.lines = path, 0
+        self.path = path
         with _as_usage_error(path):
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | _FLAGS[how] | _BINARY, 0o666)
         try:
@@ -76,7 +76,6 @@ class Journal:
                 os.ftruncate(self._file, self._size)
             raise self._lost(error) from None
         self._size += len(line)
-        self.lines += 1
         self._dirty.set()
 
     def cut(self, size: int) -> None:

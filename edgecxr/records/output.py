@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from edgecxr.errors import StorageError, UsageError
 from edgecxr.records import resume
@@ -186,8 +186,3 @@ def _back_to_lines(place: Place, labels: Sequence[str]) -> None:
         ) from None
     except OSError as error:
         raise UsageError(f"the output can't be written ({error.strerror}): {place.target}") from None
-
-
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a JSON lines file, up to a torn last line."""
-    return (json.loads(line) for line in whole_lines(path, resume.MAX_LINE))

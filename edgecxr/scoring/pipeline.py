@@ -1,7 +1,7 @@
 """The loop: read | decode | preprocess | run | record, in input order and bounded memory.
 
-    path -> bytes (read once, sha256) -> decode -> grey -> preprocess -> uint8 (N, H, W, 1)
-         -> engine.run -> logits (N, K) -> postprocess -> Prediction
+    path -> read -> bytes, sha256 -> decode -> grey -> prepare -> uint8 (H, W)
+         -> run, N at a time -> Outputs, logits (N, K) and evidence (N, h, w, K) -> predict -> Prediction
 
 On a CPU a worker owns a batch from its bytes to its predictions, the fastest shape there is: each core decodes and runs
 with one thread, nothing waits for another, and the next file is being read meanwhile. On a GPU a pool of decoders feeds
@@ -23,18 +23,33 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgecxr.engines import Outputs
 from edgecxr.errors import DeviceMemoryError, PictureRejected
 from edgecxr.pictures import checksums, files
 from edgecxr.pictures import decode as images
-from edgecxr.pictures.preprocess import bit_depth
+from edgecxr.pictures.preprocess import Grey, bit_depth
 from edgecxr.records.prediction import Prediction
 from edgecxr.scoring.postprocess import is_finite, probabilities
 from edgecxr.scoring.session import Session
 
 log = logging.getLogger(__name__)  # names no picture
 
-Logits = npt.NDArray[np.float32]  # (N, K)
-Source = Path | bytes | npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Source = Path | bytes | Grey
+
+
+@dataclass
+class Item:
+    """What is known of a picture before the network ran: an image, or why there is none."""
+
+    path: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    mtime_ns: int | None = None
+    width: int | None = None
+    height: int | None = None
+    bits: int | None = None
+    image: npt.NDArray[np.uint8] | None = None  # (H, W)
+    rejected: PictureRejected | None = None
 
 
 def stream(session: Session, paths: Iterable[Path], stop: Callable[[], bool] = lambda: False) -> Iterator[Prediction]:
@@ -67,7 +82,7 @@ def _score_read(session: Session, batch: Sequence[Path], reading: files.Reading)
     prepared = []
     for path, following in zip_longest(batch, batch[1:]):
         now, reading = reading, files.Reading(following) if following is not None else reading
-        prepared.append(_prepare(session, path, now))
+        prepared.append(_prepared(session, path, now))
     return _answer(session, prepared)
 
 
@@ -78,24 +93,26 @@ def _batches(session: Session, paths: Iterator[Path], stop: Callable[[], bool]) 
     """
     size = session.plan.batch_size
     device = _Device(session)
-    pending: deque[tuple[list[_Prepared], Future[Logits | None]]] = deque()
+    pending: deque[tuple[list[Item], Future[Outputs | None]]] = deque()
     with (
         ThreadPoolExecutor(session.plan.workers, thread_name_prefix="edgecxr") as decoders,
         ThreadPoolExecutor(1, thread_name_prefix="edgecxr-run") as runner,
     ):
-        preparing: deque[Future[_Prepared]] = deque()
+        preparing: deque[Future[Item]] = deque()
         try:
             while True:
                 while len(preparing) < 2 * size and not stop() and (path := next(paths, None)) is not None:
-                    preparing.append(decoders.submit(_prepare, session, path))
+                    preparing.append(decoders.submit(_prepared, session, path))
                 if not preparing:
                     break
                 batch = [preparing.popleft().result() for _ in range(min(size, len(preparing)))]
                 pending.append((batch, runner.submit(device.run, batch)))
                 if len(pending) > 1:
-                    yield from _predict_all(session, *pending.popleft())
+                    batch, running = pending.popleft()
+                    yield from _predictions(session, batch, running.result())
             while pending:
-                yield from _predict_all(session, *pending.popleft())
+                batch, running = pending.popleft()
+                yield from _predictions(session, batch, running.result())
         finally:
             for unprepared in preparing:
                 unprepared.cancel()
@@ -109,8 +126,8 @@ class _Device:
     def __init__(self, session: Session) -> None:
         self._session, self._size, self._halved = session, session.plan.batch_size, False
 
-    def run(self, batch: Sequence[_Prepared]) -> Logits | None:
-        """Logits of a batch, (N, K), or None where no picture of it can be used.
+    def run(self, batch: Sequence[Item]) -> Outputs | None:
+        """The network's outputs for a batch, or None where no picture of it can be used.
 
         Raises DeviceMemoryError where batches of half the size that was planned are still too large.
         """
@@ -128,48 +145,36 @@ class _Device:
             )
             return self._run(batch)
 
-    def _run(self, batch: Sequence[_Prepared]) -> Logits:
+    def _run(self, batch: Sequence[Item]) -> Outputs:
         parts = [batch[start : start + self._size] for start in range(0, len(batch), self._size)]
-        run = self._session.engine.run
-        return np.concatenate([run(_stack(self._session, part, self._size))[: len(part)] for part in parts])
-
-
-def _predict_all(session: Session, batch: Sequence[_Prepared], running: Future[Logits | None]) -> list[Prediction]:
-    logits = running.result()
-    if logits is None:
-        return [_predict(session, item, None) for item in batch]
-    return [_predict(session, item, row) for item, row in zip(batch, logits, strict=True)]
+        return Outputs.joined(run(self._session, part, self._size)[: len(part)] for part in parts)
 
 
 def score(session: Session, sources: Sequence[Source]) -> list[Prediction]:
     """Predictions for one batch, in its order. A picture that is rejected changes nothing for the others."""
-    return _answer(session, [_prepare(session, source) for source in sources])
+    return _answer(session, [_prepared(session, source) for source in sources])
 
 
-def _answer(session: Session, prepared: Sequence[_Prepared]) -> list[Prediction]:
-    if all(item.image is None for item in prepared):
-        return [_predict(session, item, None) for item in prepared]
-    logits = session.engine.run(_stack(session, prepared, len(prepared)))  # (N, H, W, 1) -> (N, K)
-    return [_predict(session, item, row) for item, row in zip(prepared, logits, strict=True)]
+def explain(session: Session, source: Source) -> tuple[Prediction, npt.NDArray[np.float32] | None]:
+    """The prediction for one picture and its evidence (h, w, K), of the same run; None where it is rejected."""
+    item = _prepared(session, source)
+    outputs = None if item.image is None else run(session, [item], 1)
+    (prediction,) = _predictions(session, [item], outputs)
+    return prediction, None if outputs is None or prediction.status == "rejected" else outputs.evidence[0]
 
 
-def _stack(session: Session, prepared: Sequence[_Prepared], size: int) -> npt.NDArray[np.uint8]:
-    """Network inputs (size, H, W, 1): the pictures, filled up with black.
+def _answer(session: Session, items: Sequence[Item]) -> list[Prediction]:
+    usable = any(item.image is not None for item in items)
+    return _predictions(session, items, run(session, items, len(items)) if usable else None)
 
-    A rejected picture leaves a black one in its place: in a batch of another size the others would meet other kernels,
-    and their last bits would depend on it.
-    """
-    contract = session.bundle.preprocessing
-    inputs = np.zeros((size, contract.height, contract.width, 1), dtype=np.uint8)
-    for row, item in zip(inputs, prepared, strict=False):
-        if item.image is not None:
-            row[..., 0] = item.image
-    return inputs
+
+def _predictions(session: Session, items: Sequence[Item], outputs: Outputs | None) -> list[Prediction]:
+    return [predict(session, item, None if outputs is None else outputs[row]) for row, item in enumerate(items)]
 
 
 def prepare_input(session: Session, source: Source) -> npt.NDArray[np.uint8]:
     """The network's input for one picture, uint8 (H, W); raises PictureRejected."""
-    item = _prepare(session, source)
+    item = _prepared(session, source)
     if item.image is None:
         raise item.rejected or PictureRejected("corrupt", "the picture can't be used")
     return item.image
@@ -177,55 +182,72 @@ def prepare_input(session: Session, source: Source) -> npt.NDArray[np.uint8]:
 
 def reject(session: Session, rejected: PictureRejected) -> Prediction:
     """The prediction for what isn't even a name of a file."""
-    return _predict(session, _Prepared(rejected=rejected), None)
+    return predict(session, Item(rejected=rejected), None)
 
 
-@dataclass
-class _Prepared:
-    """What is known of a picture before the network ran: an image, or why there is none."""
-
-    path: str | None = None
-    sha256: str | None = None
-    bytes: int | None = None
-    mtime_ns: int | None = None
-    width: int | None = None
-    height: int | None = None
-    bits: int | None = None
-    image: npt.NDArray[np.uint8] | None = None  # (H, W)
-    rejected: PictureRejected | None = None
-
-
-def _prepare(session: Session, source: Source, reading: files.Reading | None = None) -> _Prepared:
-    """Read, hash, decode and prepare one picture; a path may be being read already."""
-    item = _Prepared(path=str(source) if isinstance(source, Path) else None)
-    contract = session.bundle.preprocessing
+def _prepared(session: Session, source: Source, reading: files.Reading | None = None) -> Item:
+    """Read, decode and prepare one picture; a path may be being read already."""
+    item = Item(path=str(source) if isinstance(source, Path) else None)
     try:
-        if isinstance(source, np.ndarray):
-            item.sha256 = hashlib.sha256(np.ascontiguousarray(source).data).hexdigest()
-            item.height, item.width = source.shape
-            if min(source.shape) < images.MIN_SIDE:
-                raise PictureRejected("too_small", f"smaller than {images.MIN_SIDE} px: {item.width} x {item.height}")
-            picture = images.Picture(source, item.width, item.height, bit_depth(source))
-        else:
-            if isinstance(source, Path):
-                content = (reading or files.Reading(source)).content()
-                data, item.mtime_ns = content.data, content.mtime_ns
-            else:
-                data = source
-            item.sha256, item.bytes = hashlib.sha256(data).hexdigest(), len(data)
-            if isinstance(source, Path):
-                checksums.check(source, item.sha256)
-            picture = images.decode(data, contract)
-            item.width, item.height = picture.width, picture.height
-        item.bits = picture.bits
-        item.image = images.prepare(picture, contract)
+        prepare(session, item, decode(session, item, read(item, source, reading)))
     except PictureRejected as rejected:
         item.rejected = rejected
     return item
 
 
-def _predict(session: Session, item: _Prepared, logits: npt.NDArray[np.float32] | None) -> Prediction:
+def read(item: Item, source: Source, reading: files.Reading | None = None) -> bytes | Grey:
+    """What is to be decoded: a file's bytes, hashed and as a SHA256SUMS has them, or pixels; raises PictureRejected."""
+    if isinstance(source, np.ndarray):
+        item.sha256 = hashlib.sha256(np.ascontiguousarray(source).data).hexdigest()
+        return source
+    if isinstance(source, Path):
+        content = (reading or files.Reading(source)).content()
+        data, item.mtime_ns = content.data, content.mtime_ns
+    else:
+        data = source
+    item.sha256, item.bytes = hashlib.sha256(data).hexdigest(), len(data)
+    if isinstance(source, Path):
+        checksums.check(source, item.sha256)
+    return data
+
+
+def decode(session: Session, item: Item, content: bytes | Grey) -> images.Picture:
+    """The grey picture that was read; raises PictureRejected."""
+    if isinstance(content, bytes):
+        picture = images.decode(content, session.bundle.preprocessing)
+        item.width, item.height = picture.width, picture.height
+    else:
+        item.height, item.width = content.shape
+        if min(content.shape) < images.MIN_SIDE:
+            raise PictureRejected("too_small", f"smaller than {images.MIN_SIDE} px: {item.width} x {item.height}")
+        picture = images.Picture(content, item.width, item.height, bit_depth(content))
+    item.bits = picture.bits
+    return picture
+
+
+def prepare(session: Session, item: Item, picture: images.Picture) -> None:
+    """Make the picture the network's input, `item.image`; raises PictureRejected."""
+    item.image = images.prepare(picture, session.bundle.preprocessing)
+
+
+def run(session: Session, items: Sequence[Item], size: int) -> Outputs:
+    """The network's outputs for a batch of `size`, filled up with black.
+
+    A rejected picture leaves a black one in its place: in a batch of another size the others would meet other kernels,
+    and their last bits would depend on it.
+    """
+    contract = session.bundle.preprocessing
+    inputs = np.zeros((size, contract.height, contract.width, 1), dtype=np.uint8)
+    for row, item in zip(inputs, items, strict=False):
+        if item.image is not None:
+            row[..., 0] = item.image
+    return session.engine.run(inputs)
+
+
+def predict(session: Session, item: Item, outputs: Outputs | None) -> Prediction:
+    """What is recorded of a picture; `outputs` are those for it alone, None where the network wasn't run."""
     labels, rejected = session.bundle.labels, item.rejected
+    logits = None if outputs is None else outputs.logits  # (K,)
     if rejected is None and (logits is None or not is_finite(logits)):
         rejected = PictureRejected("not_finite", "the network's answer is not a finite number")
     by_label: dict[str, float] = {}

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecxr.bundle import Bundle
-from edgecxr.engines import ort
-from edgecxr.engines.select import COMPUTES, FORMATS, Choice, installed_engines, stored
+from edgecxr.engines import select
+from edgecxr.engines.select import ROWS, Asked, Choice, installed_engines, stored
 from edgecxr.errors import StorageError
 from edgecxr.system import machine
 
@@ -26,7 +26,7 @@ MAX_BYTES = 64 << 10
 MAX_COUNT = 4096  # workers, threads, pictures of a batch
 
 # What decides how fast, and how right, something is, beside the hardware.
-PACKAGES = ("edgecxr", "onnxruntime", "onnxruntime-gpu", "openvino", "ai-edge-litert", "tensorrt")
+PACKAGES = ("edgecxr", *select.PACKAGES, "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _parse(bundle: Bundle, data: bytes) -> Configuration:
     found = Configuration(**content["configuration"])
     if any(type(n) is not int or not 1 <= n <= MAX_COUNT for n in (found.workers, found.threads, found.batch_size)):
         raise ValueError("no count")
-    if found.device not in ort.PROVIDERS or found.engine not in installed_engines():
+    if found.engine not in installed_engines() or found.device not in ROWS[found.engine].devices:
         raise ValueError("no device or engine")
     choice(bundle, found)
     return found
@@ -139,14 +139,14 @@ def _parse(bundle: Bundle, data: bytes) -> Configuration:
 
 def choice(bundle: Bundle, found: Configuration) -> Choice:
     """The artifact and engine of a configuration; raises ValueError where the bundle or engine has no such thing."""
+    row = ROWS[found.engine]
     for artifact in bundle.artifacts:
-        fits = artifact.file == found.artifact and artifact.format == FORMATS[found.engine]
-        if fits and artifact.precision == stored(found.precision) and found.precision in COMPUTES[found.engine]:
+        fits = artifact.file == found.artifact and artifact.format == row.format
+        if fits and artifact.precision == stored(found.precision) and found.precision in row.computes:
             return Choice(artifact, found.engine, found.device, found.precision)
     raise ValueError(f"no such artifact: {found.artifact}")
 
 
-def suits(found: Configuration, *, engine: str, device: str, precision: str) -> bool:
+def suits(found: Configuration, asked: Asked) -> bool:
     """Whether nothing that was asked for by name contradicts a configuration."""
-    wanted = {"engine": engine, "device": device, "precision": precision}
-    return all(value in ("auto", getattr(found, name)) for name, value in wanted.items())
+    return all(value in ("auto", getattr(found, name)) for name, value in asdict(asked).items())

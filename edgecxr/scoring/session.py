@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from edgecxr.bundle import Artifact, Bundle
 from edgecxr.engines import Engine, ort
-from edgecxr.engines.select import Choice, choose, open_engine
+from edgecxr.engines.select import ANYTHING, ROWS, Asked, Choice, choose, open_engine
 from edgecxr.errors import UnavailableError, UsageError
 from edgecxr.records.prediction import Provenance
 from edgecxr.scoring import remembered
@@ -87,12 +87,21 @@ def make_plan(
     return Plan(workers, threads, batch_size or BATCH_SIZE[device])
 
 
+def plan_for(choice: Choice, cpus: int, **wanted: int | None) -> Plan:
+    """As `make_plan`, for what is to be run."""
+    return make_plan(choice.device, cpus, **wanted, shared_pool=ROWS[choice.engine].shared_pool)
+
+
+def opened(bundle: Bundle, choice: Choice, plan: Plan, *, tuned: bool = False) -> Session:
+    """Load what was chosen; raises UnavailableError and BundleError."""
+    engine = open_engine(bundle, choice, plan.threads, plan.workers)
+    return Session(bundle, choice.artifact, engine, plan, tuned)
+
+
 def open_session(
     bundle: Bundle,
+    asked: Asked = ANYTHING,
     *,
-    device: str = "auto",
-    engine: str = "auto",
-    precision: str = "auto",
     workers: int | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
@@ -102,32 +111,30 @@ def open_session(
     Where `edgecxr tune` has found what is fastest for this bundle here, and nothing that was asked for by name
     contradicts it, that is taken; its workers, threads and batch only where none of the three was asked for.
     """
-    asked = {"workers": workers, "threads": threads, "batch_size": batch_size}
+    shape = {"workers": workers, "threads": threads, "batch_size": batch_size}
     winner, note = remembered.remembered(bundle)
     notes = [] if note is None else [note]
-    if winner is not None and remembered.suits(winner, engine=engine, device=device, precision=precision):
-        if asked == dict.fromkeys(asked):
-            asked = {name: getattr(winner, name) for name in asked}
+    if winner is not None and remembered.suits(winner, asked):
+        if shape == dict.fromkeys(shape):
+            shape = {name: getattr(winner, name) for name in shape}
         try:
-            return _open(bundle, remembered.choice(bundle, winner), asked, [], tuned=True)
+            return _open(bundle, remembered.choice(bundle, winner), shape, [], tuned=True)
         except UnavailableError as error:
             notes.append(f"what edgecxr tune found fastest can't be used ({error}); tune again")
-    choice = choose(bundle, engine=engine, device=device, precision=precision)
+    choice = choose(bundle, asked)
     try:
-        return _open(bundle, choice, asked, notes)
+        return _open(bundle, choice, shape, notes)
     except UnavailableError as error:
-        if device != "auto" or choice.device == "cpu":
+        if asked.device != "auto" or choice.device == "cpu":
             raise
         notes.append(f"the GPU isn't used: {error}")
-    return _open(bundle, choose(bundle, engine=engine, device="cpu", precision=precision), asked, notes)
+    return _open(bundle, choose(bundle, replace(asked, device="cpu")), shape, notes)
 
 
 def _open(
-    bundle: Bundle, choice: Choice, asked: Mapping[str, int | None], notes: Sequence[str], *, tuned: bool = False
+    bundle: Bundle, choice: Choice, shape: Mapping[str, int | None], notes: Sequence[str], *, tuned: bool = False
 ) -> Session:
-    plan = make_plan(choice.device, machine.cpus(), **asked, shared_pool=choice.engine == ort.NAME)
-    engine = open_engine(bundle, choice, plan.threads, plan.workers)
-    session = Session(bundle, choice.artifact, engine, plan, tuned)
+    session = opened(bundle, choice, plan_for(choice, machine.cpus(), **shape), tuned=tuned)
     passed_over = [f"{choice.engine} runs in place of another engine: {reason}" for reason in choice.passed_over]
     for note in (*notes, *passed_over, *([ort.UNTESTED[choice.device]] if choice.device in ort.UNTESTED else ())):
         session.say(note)

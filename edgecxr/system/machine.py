@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ CPU_FEATURES = (
     "i8mm",
     "bf16",
 )
-PACKAGES = ("edgecxr", "numpy", "pillow", "typer", "onnxruntime", "onnxruntime-gpu", "openvino", "ai-edge-litert")
 
 
 def cpus() -> int:
@@ -82,8 +81,8 @@ def _quota(folder: Path) -> float | None:
     return None if limit in ("max", "-1") else int(limit) / int(period)
 
 
-def fingerprint() -> dict[str, Any]:
-    """Hardware, system and library versions; nothing that names the machine or its owner."""
+def fingerprint(packages: Iterable[str]) -> dict[str, Any]:
+    """Hardware, system and versions of those `packages` that are there; nothing names the machine or its owner."""
     return {
         "cpu": cpu_model(),
         "cpu_features": [feature for feature in CPU_FEATURES if feature in cpu_flags()],
@@ -95,7 +94,7 @@ def fingerprint() -> dict[str, Any]:
         "gpus": gpus(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := package_version(name))},
+        "packages": {name: version for name in packages if (version := package_version(name))},
     }
 
 

@@ -17,8 +17,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-MAX_ROWS = 40  # of predictions: a folder of thousands belongs in a file
-
 
 def printable(text: str) -> Text:
     """`text` without control characters, line breaks or lone surrogates: a file's name must not steer the terminal."""

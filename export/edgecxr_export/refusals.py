@@ -12,13 +12,13 @@ from typing import Any
 import keras
 
 from edgecxr.bundle import reader as bundles
-from edgecxr.engines import litert
+from edgecxr.engines.select import available_devices
 from edgecxr.errors import GateError, UnavailableError, UsageError
 from edgecxr.lab.evaluation.report import SCHEMA as EVALUATION_SCHEMA
 from edgecxr.lab.train import storage
 from edgecxr_export.bundle import reports
 from edgecxr_export.graphs import onnx_graph
-from edgecxr_export.graphs.artifacts import KINDS, TFLITE, planned
+from edgecxr_export.graphs.artifacts import GATED_ON, KINDS, TFLITE, planned
 from edgecxr_export.parity.gates import Gates
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -83,7 +83,7 @@ def _check_kinds(formats: Sequence[str], precisions: Sequence[str]) -> None:
     if not planned(formats, precisions):
         raise UsageError(f"no {' or '.join(formats)} file is made in {', '.join(precisions)}")
     if TFLITE in formats:
-        litert.available_devices()  # raises UnavailableError: what can't be run here can't be compared
+        available_devices(GATED_ON[TFLITE])  # raises UnavailableError: what can't be run here can't be compared
 
 
 def check_reports(other_sources: Sequence[Mapping[str, Any]]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from edgecxr.bench.cold import cold_starts, start
 from edgecxr.bundle import load
-from edgecxr.engines.select import choose
+from edgecxr.engines.select import Asked, choose
 from edgecxr.errors import UnavailableError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -228,7 +228,7 @@ def test_a_name_may_begin_with_a_dash(
     file = picture("--overwrite.png", seed=1)
     monkeypatch.chdir(file.parent)
     bundle = load(tiny_bundle)
-    (row,) = cold_starts(bundle.path, [choose(bundle, engine="onnxruntime")], [Path(file.name)], 0.1)
+    (row,) = cold_starts(bundle.path, [choose(bundle, Asked(engine="onnxruntime"))], [Path(file.name)], 0.1)
     assert row["pictures"] == 1
     assert row["seconds"] > 0
 

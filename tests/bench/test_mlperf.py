@@ -17,6 +17,7 @@ import pytest
 from edgecxr.bench import mlperf
 from edgecxr.bench.pictures import usable
 from edgecxr.bundle import load
+from edgecxr.engines.select import Asked
 from edgecxr.errors import EdgecxrError
 from edgecxr.scoring.session import open_session
 
@@ -132,7 +133,7 @@ class FakeLoadGen:
 def system(tiny_bundle: Path, picture: Callable[..., Path]) -> Iterator[tuple[Any, FakeLoadGen]]:
     files = [picture(f"{i}.png", seed=i) for i in range(3)]
     bundle = load(tiny_bundle)
-    session = open_session(bundle, engine="onnxruntime", workers=2, threads=1)
+    session = open_session(bundle, Asked(engine="onnxruntime"), workers=2, threads=1)
     loadgen = FakeLoadGen()
     made = mlperf._System(loadgen, session, usable(bundle, files), lambda done, total: None)
     made.load(range(3))

@@ -13,6 +13,7 @@ from edgecxr.bench import quick
 from edgecxr.bench.pictures import usable
 from edgecxr.bundle import load
 from edgecxr.engines.ort import OnnxRuntimeEngine
+from edgecxr.engines.select import Asked
 from edgecxr.errors import DeviceMemoryError, UsageError
 from edgecxr.scoring.session import open_session
 
@@ -26,7 +27,7 @@ def test_a_picture_that_its_checksum_rejects_is_left_out(tiny_bundle: Path, pict
 
 
 def test_a_picture_that_is_rejected_meanwhile_ends_it(tiny_bundle: Path, picture: Callable[..., Path]) -> None:
-    session = open_session(load(tiny_bundle), engine="onnxruntime")
+    session = open_session(load(tiny_bundle), Asked(engine="onnxruntime"))
     file = picture("a.png", seed=1)
     calls = quick._picture_call(session, [file]), quick._folder_call(session, [file], 3)
     for call in calls:
@@ -52,8 +53,7 @@ def test_batches_that_do_not_fit_are_not_run(
     report = quick.bench(
         load(tiny_bundle),
         [picture("a.png", seed=1)],
-        engine="onnxruntime",
-        precision="int8",
+        Asked(engine="onnxruntime", precision="int8"),
         batch_sizes=[1, 8],
         seconds=1,
     )

@@ -13,6 +13,7 @@ from edgecxr.bench import rounds, spread
 from edgecxr.bench.rounds import Case, Samples
 from edgecxr.bench.stages import STAGES, StageClock
 from edgecxr.bundle import load
+from edgecxr.engines.select import Asked
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import open_session
 
@@ -87,7 +88,7 @@ def test_spread_is_even_and_within() -> None:
 
 def test_stages_do_what_the_pipeline_does(tiny_bundle: Path, picture: Callable[..., Path]) -> None:
     files = [picture(f"{i}.png", seed=i) for i in range(2)]
-    session = open_session(load(tiny_bundle), engine="onnxruntime", workers=1)
+    session = open_session(load(tiny_bundle), Asked(engine="onnxruntime"), workers=1)
     clock = StageClock(session, files)
     asked: list[np.ndarray] = []
     run = session.engine.run

@@ -9,6 +9,7 @@ import tiny
 from common import ROOT
 from edgecxr.bundle import SCHEMA, load
 from edgecxr.device.verify import verify
+from edgecxr.engines.select import Asked
 
 KEPT = ROOT / "tests" / "bundles"
 DIGESTS = {
@@ -27,7 +28,7 @@ def test_it_is_small_loads_and_gives_its_answers(name: str) -> None:
     assert sum(path.stat().st_size for path in (KEPT / name).rglob("*") if path.is_file()) < 200_000
     bundle = load(KEPT / name)
     assert (bundle.labels, bundle.temperature, bundle.preprocessing) == (tiny.LABELS, tiny.TEMPERATURE, tiny.CONTRACT)
-    result = verify(bundle, device="cpu", engine="onnxruntime")
+    result = verify(bundle, Asked(engine="onnxruntime", device="cpu"))
     assert result.passed
     assert [check.pictures for check in result.golden] == [8, 8]
     by_hand = [tiny.tiny_logits(image[:, :, 0]) for image in bundle.golden_inputs()]

@@ -15,6 +15,7 @@ from edgecxr.bundle import load
 from edgecxr.device.explain import diagnose, float_difference
 from edgecxr.device.golden import GoldenCheck
 from edgecxr.device.verify import verify
+from edgecxr.engines.select import Asked
 
 
 def check(artifact: str, precision: str, difference: float, engine: str = "onnxruntime") -> GoldenCheck:
@@ -66,7 +67,7 @@ def test_verify_tells_a_wrong_file(tmp_path: Path) -> None:
     rows = json.loads((folder / "golden/expected.json").read_text())
     rows[1]["logits"] = (np.asarray(rows[1]["logits"]) + 4).tolist()  # answers of another network
     rewrite(folder, "golden/expected.json", json.dumps(rows).encode())
-    found = verify(load(folder), engine="onnxruntime")
+    found = verify(load(folder), Asked(engine="onnxruntime"))
     assert not found.passed
     assert "model.int8.onnx on onnxruntime is off by up to 4 in a logit" in found.diagnosis
     assert "a wrong file" in found.diagnosis
@@ -89,6 +90,6 @@ def test_verify_tells_saturation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "open_engine",
         lambda bundle, choice, threads: Saturating() if choice.precision == "int8" else opened(bundle, choice, threads),
     )
-    found = verify(load(tiny.write_bundle(tmp_path / "t.edgecxr")), engine="onnxruntime")
+    found = verify(load(tiny.write_bundle(tmp_path / "t.edgecxr")), Asked(engine="onnxruntime"))
     assert [check.passed for check in found.golden] == [True, False]
     assert "right in float arithmetic: the integer arithmetic of this CPU saturates" in found.diagnosis

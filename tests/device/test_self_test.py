@@ -15,6 +15,7 @@ from edgecxr import Classifier
 from edgecxr.bundle import load, manifest_digest
 from edgecxr.bundle import network as modelfile
 from edgecxr.device.golden import self_test
+from edgecxr.engines.select import Asked
 from edgecxr.errors import BundleError, GateError
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import open_session
@@ -55,9 +56,9 @@ def wrong(folder: Path) -> Path:
 
 
 def test_right_answers_pass_and_wrong_ones_do_not(tiny_bundle: Path, tmp_path: Path) -> None:
-    right = open_session(load(tiny_bundle), engine="onnxruntime")
+    right = open_session(load(tiny_bundle), Asked(engine="onnxruntime"))
     assert self_test(right.bundle, right.artifact, right.engine).pictures == 8
-    session = open_session(load(wrong(tmp_path / "w.edgecxr")), engine="onnxruntime")
+    session = open_session(load(wrong(tmp_path / "w.edgecxr")), Asked(engine="onnxruntime"))
     with pytest.raises(GateError, match=r"off by up to 0\.5 on onnxruntime"):
         self_test(session.bundle, session.artifact, session.engine)
     Classifier(tiny_bundle, self_test=True)
@@ -81,9 +82,9 @@ def test_a_lone_onnx_scores_as_in_its_bundle(
 ) -> None:
     path, alone = picture(), tmp_path / "alone.onnx"
     alone.write_bytes(with_metadata())
-    whole = pipeline.score(open_session(load(tiny_bundle), engine="onnxruntime"), [path])[0]
+    whole = pipeline.score(open_session(load(tiny_bundle), Asked(engine="onnxruntime")), [path])[0]
     opened = load(alone)
-    session = open_session(opened, engine="onnxruntime")
+    session = open_session(opened, Asked(engine="onnxruntime"))
     found = pipeline.score(session, [path])[0]
     assert found.logits == whole.logits
     assert found.probabilities == whole.probabilities

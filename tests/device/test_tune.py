@@ -15,6 +15,7 @@ from edgecxr import Classifier
 from edgecxr.bundle import Bundle, load
 from edgecxr.device import tune as search
 from edgecxr.engines import ov, select
+from edgecxr.engines.select import Asked
 from edgecxr.errors import DeviceMemoryError, GateError, StorageError
 from edgecxr.scoring import pipeline
 from edgecxr.scoring import remembered as tuned
@@ -143,7 +144,7 @@ def test_batches_that_do_not_fit_are_left_out(
         return real(session, *rest)
 
     monkeypatch.setattr(search.pipeline, "stream", stream)
-    found = search.tune(bundle, [picture(f"{i}.png", seed=i) for i in range(4)], precision="int8", seconds=1)
+    found = search.tune(bundle, [picture(f"{i}.png", seed=i) for i in range(4)], Asked(precision="int8"), seconds=1)
     reasons = {c.left_out for c in found.candidates if c.configuration.engine == "openvino"}
     assert reasons == {"the memory of the GPU doesn't suffice"}
     halved = [c for c in found.candidates if c.configuration.engine == "onnxruntime" and c.configuration.workers == 1]
@@ -307,11 +308,11 @@ def test_what_strays_from_the_golden_answers_is_left_out(
     real = ov.OpenVinoEngine.run
     monkeypatch.setattr(ov.OpenVinoEngine, "run", lambda self, images: real(self, images) + 1.0)
     files = [picture(f"{i}.png", seed=i) for i in range(4)]
-    found = search.tune(bundle, files, precision="int8", seconds=1)
+    found = search.tune(bundle, files, Asked(precision="int8"), seconds=1)
     assert {c.configuration.engine for c in found.candidates if c.left_out == "fails verify"} == {"openvino"}
     assert found.winner.configuration.engine == "onnxruntime"
     with pytest.raises(GateError, match=r"nothing .* gives the bundle's answers"):
-        search.tune(bundle, files, engine="openvino", precision="int8", seconds=1)
+        search.tune(bundle, files, Asked(engine="openvino", precision="int8"), seconds=1)
 
 
 def test_what_strays_on_the_pictures_alone_is_left_out_too(
@@ -324,7 +325,7 @@ def test_what_strays_on_the_pictures_alone_is_left_out_too(
         return real(self, images) + (0.0 if images.tobytes() in golden else 1.0)
 
     monkeypatch.setattr(ov.OpenVinoEngine, "run", strays)
-    found = search.tune(bundle, [picture(f"{i}.png", seed=i) for i in range(4)], precision="int8", seconds=1)
+    found = search.tune(bundle, [picture(f"{i}.png", seed=i) for i in range(4)], Asked(precision="int8"), seconds=1)
     reasons = {c.left_out for c in found.candidates if c.configuration.engine == "openvino"}
     assert reasons == {"strays on the pictures from its artifact's answers by more than verify accepts"}
 

@@ -14,6 +14,7 @@ from edgecxr.bundle import load, manifest_digest
 from edgecxr.device.golden import WIDER_TOLERANCES
 from edgecxr.device.verify import verify
 from edgecxr.engines import ov
+from edgecxr.engines.select import Asked
 from edgecxr.errors import BundleError, UnavailableError
 
 
@@ -29,7 +30,7 @@ def rewrite(folder: Path, file: str, data: bytes) -> None:
 
 
 def test_a_right_device_passes(tiny_bundle: Path) -> None:
-    result = verify(load(tiny_bundle), engine="onnxruntime")
+    result = verify(load(tiny_bundle), Asked(engine="onnxruntime"))
     assert result.passed
     assert [check.pictures for check in result.golden] == [8, 8]
     assert not result.notes
@@ -43,7 +44,7 @@ def test_an_answer_outside_its_tolerance_fails(tmp_path: Path, size: float) -> N
     rows = json.loads((folder / "golden/expected.json").read_text())
     rows[1]["logits"][5][2] += size
     rewrite(folder, "golden/expected.json", json.dumps(rows).encode())
-    result = verify(load(folder), engine="onnxruntime")
+    result = verify(load(folder), Asked(engine="onnxruntime"))
     assert not result.passed
     assert [check.passed for check in result.golden] == [True, False]
 
@@ -72,10 +73,10 @@ def test_answers_missing_or_too_few_are_refused(tmp_path: Path) -> None:
 def test_an_absent_precision_and_an_unrunnable_format_are_said(tiny_bundle: Path) -> None:
     bundle = load(tiny_bundle)
     with pytest.raises(UnavailableError, match="no fp16"):
-        verify(bundle, precision="fp16")
+        verify(bundle, Asked(precision="fp16"))
     tflite = replace(bundle, artifacts=tuple(replace(a, format="tflite") for a in bundle.artifacts))
     with pytest.raises(UnavailableError, match="can't run it so, litert can: --engine litert"):
-        verify(tflite, engine="onnxruntime")
+        verify(tflite, Asked(engine="onnxruntime"))
 
 
 def test_every_installed_engine_is_tried(tiny_bundle: Path) -> None:
@@ -87,7 +88,7 @@ def test_every_installed_engine_is_tried(tiny_bundle: Path) -> None:
 
 
 def test_an_engine_without_answers_of_its_own_is_compared_with_another_at_a_wider_tolerance(tiny_bundle: Path) -> None:
-    result = verify(load(tiny_bundle), engine="openvino")
+    result = verify(load(tiny_bundle), Asked(engine="openvino"))
     assert [(c.engine, c.reference, c.tolerance) for c in result.golden] == [
         ("openvino", "onnxruntime", WIDER_TOLERANCES[precision]) for precision in ("fp32", "int8")
     ]
@@ -105,7 +106,7 @@ def test_an_engines_own_answers_are_taken_where_they_are_there(tmp_path: Path) -
     rows += json.loads(json.dumps(rows).replace("onnxruntime", "openvino"))
     rows[0]["logits"][0][0] += 1  # of ONNX Runtime, which isn't asked
     rewrite(folder, "golden/expected.json", json.dumps(rows).encode())
-    result = verify(load(folder), engine="openvino")
+    result = verify(load(folder), Asked(engine="openvino"))
     assert result.passed
     assert not result.notes
     assert [(c.reference, c.tolerance) for c in result.golden] == [("openvino", 1e-3)] * 2
@@ -113,7 +114,7 @@ def test_an_engines_own_answers_are_taken_where_they_are_there(tmp_path: Path) -
 
 @pytest.mark.skipif(not ov.has_bf16(), reason="this CPU has no bfloat16 instructions")
 def test_bfloat16_is_compared_with_fp32(tiny_bundle: Path) -> None:
-    result = verify(load(tiny_bundle), precision="bf16")
+    result = verify(load(tiny_bundle), Asked(precision="bf16"))
     assert [(c.artifact, c.precision, c.engine) for c in result.golden] == [("model.fp32.onnx", "bf16", "openvino")]
     assert result.passed
     assert "in bf16 on openvino" in result.notes[0]
@@ -126,7 +127,7 @@ def test_answers_outside_the_wider_tolerance_fail_too(tmp_path: Path) -> None:
     rows = json.loads((folder / "golden/expected.json").read_text())
     rows[1]["logits"][5][2] += 0.6
     rewrite(folder, "golden/expected.json", json.dumps(rows).encode())
-    result = verify(load(folder), engine="openvino")
+    result = verify(load(folder), Asked(engine="openvino"))
     assert [check.passed for check in result.golden] == [True, False]
     assert not result.passed
 

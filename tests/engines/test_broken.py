@@ -16,7 +16,7 @@ from edgecxr.bundle import Bundle, load
 from edgecxr.device import explain
 from edgecxr.device.verify import verify
 from edgecxr.engines import litert, ort, ov
-from edgecxr.engines.select import choices, choose
+from edgecxr.engines.select import Asked, choices, choose
 from edgecxr.errors import UnavailableError
 
 ENGINES = {"onnxruntime": ort, "openvino": ov, "litert": litert}
@@ -122,7 +122,7 @@ def test_an_engine_that_was_asked_for_is_not_passed_over(both: Bundle, monkeypat
     for engine in ENGINES:
         for verb in (choose, choices):
             with pytest.raises(UnavailableError) as caught:
-                verb(both, engine=engine)
+                verb(both, Asked(engine=engine))
             assert str(caught.value) == sentence(engine)
 
 

@@ -13,7 +13,7 @@ import tiny
 from edgecxr.bundle import Bundle, load
 from edgecxr.engines import ort, select
 from edgecxr.engines.ort import OnnxRuntimeEngine, provider_options
-from edgecxr.engines.select import Choice, choose, choose_artifact, choose_device, open_engine
+from edgecxr.engines.select import Asked, Choice, choose, choose_artifact, choose_device, open_engine
 from edgecxr.errors import BundleError, DeviceMemoryError, UnavailableError
 from edgecxr.pictures.preprocess import Contract
 from edgecxr.scoring.session import make_plan, open_session
@@ -66,8 +66,8 @@ def test_the_engine_computes_the_network(threads: int, batch: int) -> None:
     engine = OnnxRuntimeEngine(tiny.tiny_model(), "cpu", "fp32", threads)
     inputs = np.random.default_rng(0).integers(0, 256, (batch, tiny.SIZE, tiny.SIZE, 1)).astype(np.uint8)
     expected = np.stack([tiny.tiny_logits(image[:, :, 0]) for image in inputs])
-    np.testing.assert_allclose(engine.run(inputs), expected, atol=1e-4)
-    np.testing.assert_allclose(engine.evidence(inputs).sum((1, 2)) + tiny.BIAS, expected, atol=1e-4)
+    np.testing.assert_allclose(engine.run(inputs).logits, expected, atol=1e-4)
+    np.testing.assert_allclose(engine.run(inputs).evidence.sum((1, 2)) + tiny.BIAS, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("change", [{"labels": ["a", "b"]}, {"preprocessing": Contract(height=80, width=80).to_json()}])
@@ -116,7 +116,7 @@ def test_an_int8_only_bundle_on_a_gpu_names_the_export_that_helps(
     """Through `open_session`, as `infer --device cuda` calls it, where the build has CUDA."""
     monkeypatch.setattr(ort, "available_devices", lambda: ("cpu", "cuda"))
     with pytest.raises(UnavailableError, match=r"on cuda, only: int8; edgecxr export --precisions fp32 makes one"):
-        open_session(only(bundle, "int8"), device="cuda")
+        open_session(only(bundle, "int8"), Asked(device="cuda"))
     with pytest.raises(UnavailableError, match="int8 artifacts are for CPUs; on tensorrt take fp16 or fp32"):
         choose_artifact(bundle, "tensorrt", "int8")
 
@@ -125,18 +125,18 @@ def test_what_is_computed_on_a_gpu_is_said(bundle: Bundle, monkeypatch: pytest.M
     monkeypatch.setattr(ort, "available_devices", lambda: ("cpu", "cuda", "tensorrt"))
     assert choose(bundle).device == "cuda"  # `auto` never takes TensorRT, whose first start takes minutes
     assert choose(bundle).precision == "fp32"
-    assert choose(bundle, precision="tf32").device == "cuda"
-    assert choose(bundle, device="cuda", precision="tf32").artifact.precision == "fp32"
-    assert choose(bundle, device="tensorrt").precision == "tf32"  # it rounds by itself
+    assert choose(bundle, Asked(precision="tf32")).device == "cuda"
+    assert choose(bundle, Asked(device="cuda", precision="tf32")).artifact.precision == "fp32"
+    assert choose(bundle, Asked(device="tensorrt")).precision == "tf32"  # it rounds by itself
     with pytest.raises(UnavailableError, match="tf32 is computed on NVIDIA GPUs only"):
-        choose(bundle, device="cpu", precision="tf32")
+        choose(bundle, Asked(device="cpu", precision="tf32"))
     monkeypatch.setattr(ort, "available_devices", lambda: ("cpu",))
     with pytest.raises(UnavailableError, match="tf32 is computed on NVIDIA GPUs, and here there is only cpu"):
-        choose(bundle, precision="tf32")
+        choose(bundle, Asked(precision="tf32"))
     with pytest.raises(
         UnavailableError, match=r"device cuda was asked for.* only cpu; run: .*pip install 'edgecxr\[gpu"
     ):
-        choose(bundle, device="cuda")
+        choose(bundle, Asked(device="cuda"))
 
 
 def test_tf32_is_off_unless_it_was_asked_for() -> None:
@@ -202,10 +202,10 @@ def test_a_bound_run_gives_the_answers_of_a_plain_one() -> None:
     engine = OnnxRuntimeEngine(tiny.tiny_model(), "cpu", "fp32", 1)
     inputs = np.random.default_rng(0).integers(0, 256, (5, tiny.SIZE, tiny.SIZE, 1)).astype(np.uint8)
     for batch in (inputs, inputs[:2], inputs[::-1], inputs):
-        assert np.array_equal(engine._run_bound(batch, "cpu"), engine.run(batch))
-    first = engine._run_bound(inputs, "cpu")
+        assert np.array_equal(engine._run_bound(batch, "cpu").logits, engine.run(batch).logits)
+    first = engine._run_bound(inputs, "cpu").logits
     before = first.copy()
-    engine._run_bound(inputs[::-1], "cpu")
+    engine._run_bound(inputs[::-1], "cpu").logits
     assert np.array_equal(first, before)  # the memory is used again, the answers aren't
 
 
@@ -227,7 +227,7 @@ def test_errors_of_a_gpu_are_named(monkeypatch: pytest.MonkeyPatch, message: str
 
     monkeypatch.setattr(ort._Binding, "run", fails)
     with pytest.raises(UnavailableError) as caught:
-        engine._run_bound(np.zeros((3, tiny.SIZE, tiny.SIZE, 1), dtype=np.uint8), "cpu")
+        engine._run_bound(np.zeros((3, tiny.SIZE, tiny.SIZE, 1), dtype=np.uint8), "cpu").logits
     assert type(caught.value) is error
 
 
@@ -248,4 +248,4 @@ def test_auto_goes_on_without_a_gpu_that_cannot_be_used(bundle: Bundle, monkeypa
     assert len(session.notes) == 1
     assert "no CUDA-capable device" in session.notes[0]
     with pytest.raises(UnavailableError, match="no CUDA-capable device"):
-        open_session(bundle, device="cuda")
+        open_session(bundle, Asked(device="cuda"))

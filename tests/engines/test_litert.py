@@ -22,7 +22,7 @@ def test_it_computes_the_network(
     tflite: dict[str, bytes], inputs: np.ndarray, expected: np.ndarray, precision: str, threads: int, batch: int
 ) -> None:
     engine = LiteRtEngine(tflite[precision], "cpu", precision, threads)
-    logits, evidence = engine.run(inputs[:batch]), engine.evidence(inputs[:batch])
+    logits, evidence = engine.run(inputs[:batch]).logits, engine.run(inputs[:batch]).evidence
     assert (logits.dtype, logits.shape, evidence.shape) == (np.float32, (batch, 3), (batch, 4, 4, 3))
     np.testing.assert_allclose(logits, expected[:batch], atol=TOLERANCE[precision])
     np.testing.assert_allclose(evidence.sum((1, 2)) + tiny.BIAS, expected[:batch], atol=TOLERANCE[precision])
@@ -33,7 +33,7 @@ def test_it_computes_the_network(
 def test_it_agrees_with_onnxruntime(tflite: dict[str, bytes], inputs: np.ndarray) -> None:
     engine = LiteRtEngine(tflite["fp32"], "cpu", "fp32", 1)
     reference = OnnxRuntimeEngine(tiny.tiny_model(), "cpu", "fp32", 1)
-    np.testing.assert_allclose(engine.run(inputs), reference.run(inputs), atol=1e-5)
+    np.testing.assert_allclose(engine.run(inputs).logits, reference.run(inputs).logits, atol=1e-5)
 
 
 def test_batch_sizes_may_follow_in_any_order(
@@ -41,17 +41,17 @@ def test_batch_sizes_may_follow_in_any_order(
 ) -> None:
     engine = LiteRtEngine(tflite["fp32"], "cpu", "fp32", 1)
     for batch in (3, 1, 8, 1, 2, 3):
-        np.testing.assert_allclose(engine.run(inputs[-batch:]), expected[-batch:], atol=1e-4)
+        np.testing.assert_allclose(engine.run(inputs[-batch:]).logits, expected[-batch:], atol=1e-4)
 
 
 def test_answers_stay_what_they_were_when_the_interpreter_is_used_again(
     tflite: dict[str, bytes], inputs: np.ndarray
 ) -> None:
     engine = LiteRtEngine(tflite["fp32"], "cpu", "fp32", 1)
-    first = engine.run(inputs[:1])
+    first = engine.run(inputs[:1]).logits
     before = first.copy()
-    engine.run(inputs[1:2])
-    engine.run(inputs)
+    engine.run(inputs[1:2]).logits
+    engine.run(inputs).logits
     assert np.array_equal(first, before)
 
 
@@ -59,7 +59,7 @@ def test_answers_stay_what_they_were_when_the_interpreter_is_used_again(
 def test_several_workers_get_the_answers_of_one(tflite: dict[str, bytes], inputs: np.ndarray, precision: str) -> None:
     engine = LiteRtEngine(tflite[precision], "cpu", precision, 1)
     batches = [inputs[: 1 + i % 8] for i in range(400)]  # of changing size, so that a shared interpreter would show
-    alone = [engine.run(batch) for batch in batches]
+    alone = [engine.run(batch).logits for batch in batches]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(engine.run, batches))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))  # bit for bit

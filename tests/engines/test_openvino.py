@@ -30,26 +30,26 @@ def embedded() -> tuple[bytes, np.ndarray]:
 def test_it_computes_the_network(inputs: np.ndarray, expected: np.ndarray, threads: int, batch: int) -> None:
     engine = OpenVinoEngine(tiny.tiny_model(), "cpu", "fp32", threads)
     reference = OnnxRuntimeEngine(tiny.tiny_model(), "cpu", "fp32", 1)
-    logits = engine.run(inputs[:batch])
+    logits = engine.run(inputs[:batch]).logits
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, expected[:batch], atol=1e-4)
     # Sums of 16 x 256 grey levels in another order: a few units in the last place of numbers near 10.
-    np.testing.assert_allclose(logits, reference.run(inputs[:batch]), atol=1e-5)
-    np.testing.assert_allclose(engine.evidence(inputs[:batch]), reference.evidence(inputs[:batch]), atol=1e-5)
+    np.testing.assert_allclose(logits, reference.run(inputs[:batch]).logits, atol=1e-5)
+    np.testing.assert_allclose(engine.run(inputs[:batch]).evidence, reference.run(inputs[:batch]).evidence, atol=1e-5)
     assert (engine.input_shape, engine.classes) == ((tiny.SIZE, tiny.SIZE, 1), 3)
 
 
 def test_batch_sizes_may_follow_in_any_order(inputs: np.ndarray, expected: np.ndarray) -> None:
     engine = OpenVinoEngine(tiny.tiny_model(), "cpu", "fp32", 1)
     for batch in (3, 1, 8, 1, 2, 3):
-        np.testing.assert_allclose(engine.run(inputs[-batch:]), expected[-batch:], atol=1e-4)
+        np.testing.assert_allclose(engine.run(inputs[-batch:]).logits, expected[-batch:], atol=1e-4)
 
 
 def test_answers_stay_what_they_were_when_the_request_is_used_again(inputs: np.ndarray) -> None:
     engine = OpenVinoEngine(tiny.tiny_model(), "cpu", "fp32", 1)
-    first = engine.run(inputs[:1])
+    first = engine.run(inputs[:1]).logits
     before = first.copy()
-    second = engine.run(inputs[1:2])
+    second = engine.run(inputs[1:2]).logits
     assert np.array_equal(first, before)
     assert not np.array_equal(first, second)
 
@@ -58,7 +58,7 @@ def test_a_picture_that_may_not_be_written_to_is_taken(inputs: np.ndarray, expec
     fixed = inputs[:, :, ::-1][:1].copy()[:, :, ::-1]  # no contiguous memory either
     fixed.flags.writeable = False
     engine = OpenVinoEngine(tiny.tiny_model(), "cpu", "fp32", 1)
-    np.testing.assert_allclose(engine.run(fixed), expected[:1], atol=1e-4)
+    np.testing.assert_allclose(engine.run(fixed).logits, expected[:1], atol=1e-4)
 
 
 def settings(engine: OpenVinoEngine) -> dict[str, object]:
@@ -91,8 +91,10 @@ def test_bfloat16_is_computed_where_it_was_asked_for_and_recorded(inputs: np.nda
     assert engine.precision == "bf16"
     assert settings(engine)["INFERENCE_PRECISION_HINT"].to_string() == "bf16"  # type: ignore[attr-defined]
     # bfloat16 keeps 8 bits of a number: 16 locations of about 0.24 each, rounded a few times on the way.
-    np.testing.assert_allclose(engine.run(inputs), expected, atol=0.1)
-    assert not np.array_equal(engine.run(inputs), OpenVinoEngine(tiny.tiny_model(), "cpu", "fp32", 1).run(inputs))
+    np.testing.assert_allclose(engine.run(inputs).logits, expected, atol=0.1)
+    assert not np.array_equal(
+        engine.run(inputs).logits, OpenVinoEngine(tiny.tiny_model(), "cpu", "fp32", 1).run(inputs).logits
+    )
 
 
 def test_bfloat16_is_refused_where_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +122,7 @@ def test_several_workers_get_the_answers_of_one(embedded: tuple[bytes, np.ndarra
     model, pictures = embedded
     engine = OpenVinoEngine(model, "cpu", "int8", 1, workers)
     single = [picture[None] for picture in pictures] * 2
-    alone = [engine.run(picture) for picture in single]
+    alone = [engine.run(picture).logits for picture in single]
     with ThreadPoolExecutor(workers) as pool:
         together = list(pool.map(engine.run, single))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))  # bit for bit
@@ -155,8 +157,8 @@ def test_the_embedded_network_agrees_with_onnxruntime(embedded: tuple[bytes, np.
     ours = OpenVinoEngine(model, "cpu", "int8", 1)
     for picture in pictures[:4]:
         # One int8 file, other kernels: 0.08 was measured on these inputs, 0.24 with other weights.
-        np.testing.assert_allclose(ours.run(picture[None]), theirs.run(picture[None]), atol=0.3)
-        evidence = ours.evidence(picture[None])
+        np.testing.assert_allclose(ours.run(picture[None]).logits, theirs.run(picture[None]), atol=0.3)
+        evidence = ours.run(picture[None]).evidence
         assert evidence.shape[-1] == 3
 
 

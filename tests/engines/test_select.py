@@ -15,7 +15,7 @@ from edgecxr import Classifier
 from edgecxr.bundle import Bundle, load
 from edgecxr.device.verify import verify
 from edgecxr.engines import ort, ov, select
-from edgecxr.engines.select import choices, choose, choose_artifact, choose_engine, installed_engines
+from edgecxr.engines.select import Asked, choices, choose, choose_artifact, choose_engine, installed_engines
 from edgecxr.errors import BundleError, UnavailableError
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import open_session
@@ -79,7 +79,7 @@ def test_what_none_of_them_can_run_is_said_with_the_repair(
 def test_an_engine_that_was_asked_for_is_not_replaced(bundle: Bundle, both: Bundle) -> None:
     for engine in ALL:
         assert choose_engine(bundle, engine, "auto", "auto", ()) == engine
-        chosen = choose(both, engine=engine)
+        chosen = choose(both, Asked(engine=engine))
         assert (chosen.engine, chosen.device, chosen.precision) == (engine, "cpu", "int8")
         assert chosen.artifact.format == select.FORMATS[engine]
 
@@ -92,11 +92,11 @@ def test_an_export_that_is_named_makes_what_is_missing(bundle: Bundle, both: Bun
         (both, "fp16", "only: fp32, int8; edgecxr export --formats tflite --precisions fp16 makes one"),
     ):
         with pytest.raises(UnavailableError, match=way):
-            choose(asked, engine="litert", precision=precision)
+            choose(asked, Asked(engine="litert", precision=precision))
     with pytest.raises(UnavailableError, match=r"no fp16 ONNX .*only: fp32, int8; edgecxr export --precisions fp16"):
-        choose(bundle, engine="onnxruntime", precision="fp16")
+        choose(bundle, Asked(engine="onnxruntime", precision="fp16"))
     with pytest.raises(UnavailableError, match="none; edgecxr export --formats onnx makes one"):
-        choose(tflite_only(bundle), engine="onnxruntime")
+        choose(tflite_only(bundle), Asked(engine="onnxruntime"))
     with pytest.raises(UnavailableError, match="int8 artifacts are for CPUs"):  # no export makes it run
         choose_artifact(tflite_only(bundle), "cuda", "int8")
 
@@ -104,13 +104,13 @@ def test_an_export_that_is_named_makes_what_is_missing(bundle: Bundle, both: Bun
 def test_an_engine_that_is_there_is_not_to_be_installed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ("model.fp32.onnx", "model.int8.onnx")
     wanted = "litert can't run it so, onnxruntime can: --engine onnxruntime"
-    assert choices(bundle, engine="litert") == ((), tuple(f"{file}: {wanted}" for file in files))
+    assert choices(bundle, Asked(engine="litert")) == ((), tuple(f"{file}: {wanted}" for file in files))
     monkeypatch.setattr(select, "installed_engines", lambda: ("openvino", "litert"))
     wanted = "litert can't run it so, openvino can: --engine openvino"
-    assert choices(bundle, engine="litert")[1] == tuple(f"{file}: {wanted}" for file in files)
+    assert choices(bundle, Asked(engine="litert"))[1] == tuple(f"{file}: {wanted}" for file in files)
     monkeypatch.setattr(select, "installed_engines", lambda: ("litert",))
     wanted = "litert can't run it so, onnxruntime can: pip install 'edgecxr[cpu]'"
-    assert choices(bundle, engine="litert")[1] == tuple(f"{file}: {wanted}" for file in files)
+    assert choices(bundle, Asked(engine="litert"))[1] == tuple(f"{file}: {wanted}" for file in files)
 
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
@@ -120,15 +120,15 @@ def test_a_gpu_that_is_not_there_comes_with_a_hint_that_helps(
 ) -> None:
     for engine in ("openvino", "litert"):
         with pytest.raises(UnavailableError, match=f"{engine} can use only cpu; give --engine onnxruntime"):
-            verb(both, engine=engine, device=device)
+            verb(both, Asked(engine=engine, device=device))
     monkeypatch.setattr(ort, "available_devices", lambda: ("cpu",))
     for engine in ("auto", "onnxruntime"):
         with pytest.raises(UnavailableError, match=r"only cpu; run: pip uninstall .*pip install 'edgecxr\[gpu\]'"):
-            verb(both, engine=engine, device=device)
+            verb(both, Asked(engine=engine, device=device))
     if device == "tensorrt":
         monkeypatch.setattr(ort, "available_devices", lambda: ("cpu", "cuda"))
         with pytest.raises(UnavailableError, match="no TensorRT provider; give --device cuda"):
-            verb(both, device=device, engine="onnxruntime")
+            verb(both, Asked(engine="onnxruntime", device=device))
 
 
 def test_a_precision_that_an_engine_lacks_is_said_with_one_that_has_it(both: Bundle) -> None:
@@ -179,14 +179,14 @@ def test_workers_change_no_bit(both: Bundle, picture: Callable[..., Path], engin
     paths = [picture(f"{i}.png", seed=i) for i in range(12)]
     answers = []
     for workers in (1, 4):
-        session = open_session(both, engine=engine, workers=workers, threads=1)
+        session = open_session(both, Asked(engine=engine), workers=workers, threads=1)
         answers.append([tuple(p.logits.values()) for p in pipeline.stream(session, paths * 4)])
     assert answers[0] == answers[1]
 
 
 @pytest.mark.skipif(not ov.has_bf16(), reason="this CPU has no bfloat16 instructions")
 def test_bfloat16_stands_in_the_record(both: Bundle, picture: Callable[..., Path]) -> None:
-    session = open_session(both, precision="bf16")
+    session = open_session(both, Asked(precision="bf16"))
     record = pipeline.score(session, [picture()])[0].to_record(both.labels)
     assert (record["engine"], record["precision"]) == ("openvino", "bf16")
 

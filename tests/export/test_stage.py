@@ -20,6 +20,7 @@ from edgecxr.bundle import reader as bundles
 from edgecxr.device.verify import verify
 from edgecxr.engines import ov
 from edgecxr.engines.ort import OnnxRuntimeEngine
+from edgecxr.engines.select import Asked
 from edgecxr.errors import DataError, GateError, StorageError, UsageError
 from edgecxr.lab.dataset import Dataset, folds, read_dataset, without_origin
 from edgecxr.lab.run import read_run
@@ -57,7 +58,7 @@ def made(run_folder: Path, folder: Path, cache: Path, tmp_path_factory: pytest.T
 def test_the_bundle_loads_and_verifies(made: bundles.Bundle) -> None:
     assert (made.name, made.version, made.labels) == ("phantoms", "1.2.3", ("covid", "normal", "viral_pneumonia"))
     assert [a.file for a in made.artifacts] == FILES
-    found = verify(made, device="cpu", threads=2)
+    found = verify(made, Asked(device="cpu"), threads=2)
     assert found.passed
     assert not found.notes  # every engine's answers are compared with its own
     assert {check.engine for check in found.golden} == {"onnxruntime", "openvino", "litert"}
@@ -103,7 +104,7 @@ def test_fp32_answers_as_the_run_does(made: bundles.Bundle, run_folder: Path, fo
     engine = OnnxRuntimeEngine(made.read("model.fp32.onnx"), "cpu", "fp32", 1)
     decoded = [images.decode((folder / file).read_bytes(), made.preprocessing) for file in stored.files]
     inputs = np.stack([images.prepare(picture, made.preprocessing) for picture in decoded])[..., None]
-    assert np.abs(engine.run(inputs) - stored.logits).max() < 1e-4
+    assert np.abs(engine.run(inputs).logits - stored.logits).max() < 1e-4
 
 
 def test_the_reports_say_what_was_measured(made: bundles.Bundle, folder: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from common import ROOT
 from edgecxr.bundle import load
+from edgecxr.engines.select import Asked
 from edgecxr.errors import PictureRejected
 from edgecxr.pictures import decode as images
 from edgecxr.pictures import files
@@ -145,7 +146,7 @@ def test_what_may_not_be_read_is_one_record(tmp_path: Path, tiny_bundle: Path, p
 def test_what_vanishes_or_grows_between_listing_and_reading_is_one_record(
     tmp_path: Path, tiny_bundle: Path, picture: Callable[..., Path]
 ) -> None:
-    session = open_session(load(tiny_bundle), device="cpu", engine="onnxruntime", workers=2)
+    session = open_session(load(tiny_bundle), Asked(engine="onnxruntime", device="cpu"), workers=2)
     good = [picture(f"in/{number}.png", seed=number) for number in range(6)]
     found = files.find([tmp_path / "in"]).paths
     good[1].unlink()
@@ -224,7 +225,7 @@ def stalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 def test_a_read_that_stalls_is_read_timeout_after_the_stated_time(
     tmp_path: Path, tiny_bundle: Path, picture: Callable[..., Path], stalled: threading.Event
 ) -> None:
-    session = open_session(load(tiny_bundle), device="cpu", engine="onnxruntime", workers=2)
+    session = open_session(load(tiny_bundle), Asked(engine="onnxruntime", device="cpu"), workers=2)
     names = ["a.png", "stall-1.png", "b.png", "stall-2.png", "c.png"]
     paths = [picture(f"in/{name}") for name in names]
     begin = time.monotonic()

@@ -12,6 +12,7 @@ import pytest
 
 import tiny
 from edgecxr.bundle import load
+from edgecxr.engines.select import Asked
 from edgecxr.errors import StorageError, UsageError
 from edgecxr.records import output as recording
 from edgecxr.scoring.folder import Inputs, Options, Run, find, prepare, score
@@ -20,7 +21,7 @@ from edgecxr.scoring.session import Session, open_session
 
 @pytest.fixture(scope="module")
 def session(tiny_bundle: Path) -> Session:
-    return open_session(load(tiny_bundle), device="cpu", engine="onnxruntime", workers=2, threads=1)
+    return open_session(load(tiny_bundle), Asked(engine="onnxruntime", device="cpu"), workers=2, threads=1)
 
 
 @pytest.fixture
@@ -193,11 +194,11 @@ def test_an_output_of_another_bundle_or_engine_is_refused_and_kept(
     output = tmp_path / "out.jsonl"
     infer(output)
     before = output.read_bytes()
-    other = open_session(load(tiny.write_bundle(tmp_path / "o.edgecxr", version="2")), engine="onnxruntime")
+    other = open_session(load(tiny.write_bundle(tmp_path / "o.edgecxr", version="2")), Asked(engine="onnxruntime"))
     with pytest.raises(UsageError, match="another bundle"):
         infer(output, resume=True, session=other)
     artifact = next(a for a in session.bundle.artifacts if a.precision == "fp32")
-    fp32 = open_session(session.bundle, engine="onnxruntime", precision=artifact.precision)
+    fp32 = open_session(session.bundle, Asked(engine="onnxruntime", precision=artifact.precision))
     with pytest.raises(UsageError, match="onnxruntime CPUExecutionProvider int8 on cpu, and this run would use"):
         infer(output, resume=True, session=fp32)
     assert output.read_bytes() == before

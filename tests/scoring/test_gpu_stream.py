@@ -10,6 +10,7 @@ import pytest
 
 import tiny
 from edgecxr.bundle import load
+from edgecxr.engines.select import Asked
 from edgecxr.errors import DeviceMemoryError
 from edgecxr.pictures import decode as images
 from edgecxr.scoring import pipeline
@@ -38,7 +39,7 @@ class Gpu:
 
 @pytest.fixture(scope="module")
 def opened(tiny_bundle: Path) -> Session:
-    return open_session(load(tiny_bundle), device="cpu", engine="onnxruntime")
+    return open_session(load(tiny_bundle), Asked(engine="onnxruntime", device="cpu"))
 
 
 def on(gpu: Gpu, opened: Session, batch_size: int, workers: int = 2) -> Session:

@@ -11,6 +11,7 @@ import pytest
 
 import tiny
 from edgecxr.bundle import load
+from edgecxr.engines.select import Asked
 from edgecxr.errors import UsageError
 from edgecxr.pictures import decode as images
 from edgecxr.pictures import files
@@ -21,7 +22,7 @@ from edgecxr.scoring.session import Plan, Session, make_plan, open_session
 
 @pytest.fixture(scope="module")
 def session(tiny_bundle: Path) -> Session:
-    return open_session(load(tiny_bundle), device="cpu", workers=2, batch_size=3)
+    return open_session(load(tiny_bundle), Asked(device="cpu"), workers=2, batch_size=3)
 
 
 def expected(path: Path) -> np.ndarray:
@@ -51,7 +52,7 @@ def test_order_is_the_input_order_and_bad_pictures_change_nothing(
     good = [picture(f"{i}.png", seed=i) for i in range(20)]
     broken = tmp_path / "broken.png"
     broken.write_bytes(good[0].read_bytes()[:200])
-    session = open_session(load(tiny_bundle), engine=engine, workers=workers, batch_size=batch_size)
+    session = open_session(load(tiny_bundle), Asked(engine=engine), workers=workers, batch_size=batch_size)
 
     def run(third: Path) -> list[Prediction]:
         paths = [third if i % 3 == 2 else path for i, path in enumerate(good)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgecxr.bundle import load
+from edgecxr.engines.select import Asked
 from edgecxr.errors import UsageError
 from edgecxr.lab import run as runs
 from edgecxr.lab.dataset import read_dataset
@@ -47,10 +48,12 @@ def of_bundle(
     split: str | None,
     conditions: dict[str, str],
     ignored: list[str],
-    options: dict[str, Any],
+    asked: Asked,
+    shape: Mapping[str, int | None],
     advance: Callable[[int, int], Any],
 ) -> tuple[Scored, Found]:
-    """Logits of the pictures through the bundle's pipeline; `options` are those of `open_session`.
+    """Logits of the pictures through the bundle's pipeline; `asked` and `shape` are as
+    `open_session` takes them.
 
     `advance` is told the number of pictures done, and of all.
     """
@@ -59,7 +62,7 @@ def of_bundle(
     check_ignored(ignored, dataset.labels, opened.labels)
     chosen = split or default_split(dataset)
     examples = select(dataset.where(conditions), opened.labels, chosen, ignored)
-    session = open_session(opened, **options)
+    session = open_session(opened, asked, **shape)
     done = itertools.count(1)
     scored = score(session, examples, lambda _: advance(next(done), len(examples)))
     return scored, {

@@ -51,7 +51,7 @@ def golden_inputs(contract: Contract) -> npt.NDArray[np.uint8]:
 
 def golden_logits(engine: Engine, inputs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Logits (G, K) of inputs (G, H, W, 1), one picture at a time, as `verify` and a device run them."""
-    return np.concatenate([engine.run(picture[None]) for picture in inputs])
+    return np.concatenate([engine.run(picture[None]).logits for picture in inputs])
 
 
 def expected_json(artifact: str, precision: str, engine: str, logits: npt.NDArray[np.float32]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgecxr.bundle import Bundle
 from edgecxr.bundle import reader as bundles
 from edgecxr.device.verify import verify
+from edgecxr.engines.select import Asked
 from edgecxr.errors import GateError, UsageError
 from edgecxr.lab.train import storage
 
@@ -33,7 +34,7 @@ def publish(output: Path, contents: Mapping[str, bytes], overwrite: bool) -> Bun
                 os.fsync(opened.fileno())
         for folder in (partial, *(entry for entry in partial.iterdir() if entry.is_dir())):
             _sync(folder)
-        check = verify(bundles.load(partial), device="cpu")
+        check = verify(bundles.load(partial), Asked(device="cpu"))
         if not check.passed:
             raise GateError("the finished bundle doesn't give its own golden answers on this machine")
         # A folder can't be replaced by a rename, so a former bundle steps aside for a moment.

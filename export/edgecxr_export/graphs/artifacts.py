@@ -13,15 +13,16 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from edgecxr.engines import Engine, litert, ort, ov
-from edgecxr.engines.select import COMPUTES, FORMATS, ORDER, installed_engines, make_engine
-from edgecxr.errors import BundleError, GateError, UnavailableError
+from edgecxr.engines import Engine
+from edgecxr.engines.select import TABLE, in_software, installed_engines, make_engine, stored
+from edgecxr.errors import BundleError, GateError
 from edgecxr.system.machine import cpus
 from edgecxr_export.graphs import onnx_graph
 
 ONNX, TFLITE = "onnx", "tflite"
 KINDS = {ONNX: ("fp32", "fp16", "int8"), TFLITE: ("fp32", "int8")}  # what is made of each format
-GATED_ON = {ONNX: ort.NAME, TFLITE: litert.NAME}
+# The first engine of a format: what `auto` takes for it.
+GATED_ON = {kind: next(row.name for row in TABLE if row.format == kind) for kind in KINDS}
 
 ROUNDS, CALLS, WARM_UP = 5, 6, 3  # of the timing: cases take turns, so that a busy moment slows all of them
 
@@ -69,28 +70,14 @@ def planned(formats: Sequence[str], precisions: Sequence[str]) -> list[tuple[str
 
 def openings(artifact: NetworkFile) -> list[tuple[str, str]]:
     """(engine, precision that is computed) of everything installed here that runs the artifact on a CPU."""
-    found = []
-    for name in ORDER:
-        if FORMATS[name] != artifact.format or name not in installed_engines():
-            continue
-        if artifact.precision in COMPUTES[name]:
-            found.append((name, artifact.precision))
-        if name == ov.NAME and artifact.precision == "fp32" and _has_bf16():
-            found.append((name, "bf16"))
-    return found
-
-
-def _has_bf16() -> bool:
-    try:
-        return ov.has_bf16()
-    except (UnavailableError, ImportError, RuntimeError):
-        return False
+    here = installed_engines()
+    rows = [row for row in TABLE if row.format == artifact.format and row.name in here]
+    return [(row.name, p) for row in rows for p in row.code.on_cpu() if stored(p) == artifact.precision]
 
 
 def latencies(artifacts: Sequence[NetworkFile], picture: npt.NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
     """For each file, ms of a call with one picture (1, H, W, 1) on the engine of its gate, on every CPU; in turn."""
-    # ONNX Runtime computes halves in software on a CPU: nobody runs them there.
-    timed = [artifact for artifact in artifacts if artifact.precision != "fp16"]
+    timed = [a for a in artifacts if not in_software(GATED_ON[a.format], a.precision, "cpu")]
     samples: dict[str, list[float]] = {artifact.file: [] for artifact in timed}
     for artifact in timed:
         for _ in range(WARM_UP):

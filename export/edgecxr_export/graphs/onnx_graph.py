@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 import edgecxr
+from edgecxr.bundle import METADATA_PREFIX
 from edgecxr.errors import GateError, UsageError
 
 INPUT = "image"
@@ -21,7 +22,6 @@ BATCH = "N"  # name of the free dimension
 OPSETS = (17, 18)  # those that were tried; both go with IR 8, which ONNX Runtime reads since 1.10
 IR_VERSION = 8
 PRODUCER = "edgecxr"
-METADATA_PREFIX = "edgecxr."
 CATCH_ERRORS = "TF2ONNX_CATCH_ERRORS"  # read by tf2onnx.convert from the environment only
 
 

@@ -137,7 +137,7 @@ def serialise_int8(
     check(data, "int8")
     engine = LiteRtEngine(data, "cpu", "int8", cpus())
     pictures = calibrated.pictures
-    logits = [engine.run(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
+    logits = [engine.run(pictures[start : start + BATCH]).logits for start in range(0, len(pictures), BATCH)]
     bias = tflite_graph.bias(graph)
     bias += (calibrated.mean_logits - np.concatenate(logits).mean(axis=0, dtype=np.float64)).astype(np.float32)
     return tflite_graph.serialise(graph, metadata or {})

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tensorflow.lite.python import schema_py_generated as schema
 
+from edgecxr.bundle import METADATA_PREFIX
 from edgecxr.errors import GateError
 
 INPUT = "image"
@@ -19,7 +20,6 @@ OUTPUTS = ("logits", "evidence")
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # bytes; the schema's `force_align` of a buffer's data, which the Python code made from it leaves out
 RUNTIME_VERSION = "min_runtime_version"  # the one metadata of the converter that says something to a runtime
-METADATA_PREFIX = "edgecxr."
 
 _OPERATORS: dict[int, str] = {
     code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)

@@ -115,7 +115,7 @@ def quantize(
 def mean_logits(model: Any, precision: str, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """Mean logits (K,) of an onnx.ModelProto over `pictures` (N, H, W, 1)."""
     engine = OnnxRuntimeEngine(model.SerializeToString(), "cpu", precision, cpus())
-    logits = [engine.run(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
+    logits = [engine.run(pictures[start : start + BATCH]).logits for start in range(0, len(pictures), BATCH)]
     return np.asarray(np.concatenate(logits).mean(axis=0, dtype=np.float64))
 
 

@@ -120,7 +120,7 @@ def choose_way(
 
 def run(engine: Engine, inputs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Logits (N, K) of inputs (N, H, W, 1), a few at a time."""
-    return np.concatenate([engine.run(inputs[start : start + 8]) for start in range(0, len(inputs), 8)])
+    return np.concatenate([engine.run(inputs[start : start + 8]).logits for start in range(0, len(inputs), 8)])
 
 
 def _tried(way: Way, logits: npt.NDArray[np.float32], reference: npt.NDArray[np.float32], temperature: float) -> Trial:

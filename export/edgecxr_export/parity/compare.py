@@ -83,7 +83,7 @@ def run_logits(
     parts = []
     for start in range(0, len(rows), BATCH):
         chosen = np.asarray(rows[start : start + BATCH])
-        parts.append(engine.run(pictures[chosen][..., None]))
+        parts.append(engine.run(pictures[chosen][..., None]).logits)
         advance(min(start + BATCH, len(rows)))
     return np.concatenate(parts)
 
@@ -95,10 +95,10 @@ def compare_evidence(
     residuals, correlations = [], []
     for start in range(0, len(inputs), BATCH):
         batch, theirs = inputs[start : start + BATCH], reference[start : start + BATCH]
-        ours = engine.evidence(batch)
-        total = ours.astype(np.float64).sum(axis=(1, 2)) + bias
-        residuals.append(np.abs(engine.run(batch) - total))
-        correlations += [_correlation(a.ravel(), b.ravel()) for a, b in zip(ours, theirs, strict=True)]
+        ours = engine.run(batch)
+        total = ours.evidence.astype(np.float64).sum(axis=(1, 2)) + bias
+        residuals.append(np.abs(ours.logits - total))
+        correlations += [_correlation(a.ravel(), b.ravel()) for a, b in zip(ours.evidence, theirs, strict=True)]
     joined = np.concatenate(residuals)
     return Evidence(
         len(inputs), float(joined.mean()), float(joined.max()), float(np.mean(correlations)), float(min(correlations))

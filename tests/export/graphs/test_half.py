@@ -19,13 +19,13 @@ def test_the_answers_are_those_of_halves() -> None:
     data = serialise(half(model), {"labels": "[]"})  # checked, types inferred
     expected = OnnxRuntimeEngine(model.SerializeToString(), "cpu", "fp32", 1)
     found = OnnxRuntimeEngine(data, "cpu", "fp16", 1)
-    scale = np.abs(expected.run(inputs)).max()
-    difference = np.abs(found.run(inputs) - expected.run(inputs)).max()
+    scale = np.abs(expected.run(inputs).logits).max()
+    difference = np.abs(found.run(inputs).logits - expected.run(inputs).logits).max()
     assert 1e-7 * scale < difference < 2e-3 * scale  # 11 bits of mantissa, and not more of them
     bias = numpy_helper.to_array(onnx.load_from_string(data).graph.initializer[-1])
     # The head's sum is float32: with halves it would be off by a thousandth.
-    total = found.evidence(inputs).astype(np.float64).sum(axis=(1, 2)) + bias
-    assert np.abs(total - found.run(inputs)).max() < 1e-5 * scale
+    total = found.run(inputs).evidence.astype(np.float64).sum(axis=(1, 2)) + bias
+    assert np.abs(total - found.run(inputs).logits).max() < 1e-5 * scale
 
 
 def test_where_the_halves_are() -> None:

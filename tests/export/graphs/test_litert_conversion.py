@@ -20,6 +20,7 @@ from edgecxr.bundle import load, manifest_digest
 from edgecxr.bundle import network as modelfile
 from edgecxr.device.verify import verify
 from edgecxr.engines.litert import LiteRtEngine
+from edgecxr.engines.select import Asked
 from edgecxr.errors import GateError, UsageError
 from edgecxr_export.graphs import tflite as litert
 from edgecxr_export.graphs import tflite_graph
@@ -83,9 +84,9 @@ def test_fp32_gives_keras_s_answers(network: Network) -> None:
     data = litert.convert(deploy_model(network.reference, network.recipe, "float32"))
     engine = LiteRtEngine(data, "cpu", "fp32", 2)
     spread = np.ptp(network.logits, axis=0).max()
-    assert np.abs(engine.run(network.inputs) - network.logits).max() < 1e-4 * spread
+    assert np.abs(engine.run(network.inputs).logits - network.logits).max() < 1e-4 * spread
     expected = network.deploy(network.inputs, training=False)["evidence"].numpy()
-    assert np.abs(engine.evidence(network.inputs) - expected).max() < 1e-4 * spread
+    assert np.abs(engine.run(network.inputs).evidence - expected).max() < 1e-4 * spread
     found = litert.check(data, "fp32")
     # Xception has 40 pointwise and ordinary convolutions and 34 depthwise ones; no batch norm and no scaling is left.
     head = {"CONV_2D": 1} if network.recipe.head == "pooled" else {"BATCH_MATMUL": 1, "RESHAPE": 2}
@@ -100,14 +101,14 @@ def test_int8_is_int8_but_for_its_head(network: Network, calibrated: litert.Cali
     assert (found.operators["QUANTIZE"], found.operators["DEQUANTIZE"]) == (1, 1)  # into the graph and into its head
     assert len(data) < 22_500_000
     engine = LiteRtEngine(data, "cpu", "int8", 2)
-    logits = engine.run(network.inputs)
+    logits = engine.run(network.inputs).logits
     # Random weights pass rounding on as trained ones don't: 0.90 and 0.85 here, about 0 for a graph that is miswired.
     ours, theirs = (a - a.mean(axis=0) for a in (logits, network.logits))
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.7
     bias = tflite_graph.bias(tflite_graph.parse(data))
-    assert np.abs(engine.evidence(network.inputs).sum(axis=(1, 2)) + bias - logits).max() < 1e-5
+    assert np.abs(engine.run(network.inputs).evidence.sum(axis=(1, 2)) + bias - logits).max() < 1e-5
     # Bias correction: over the calibration pictures, the mean logits are those of the float model.
-    means = engine.run(calibrated.pictures).mean(axis=0)
+    means = engine.run(calibrated.pictures).logits.mean(axis=0)
     assert np.abs(means - calibrated.mean_logits).max() < 1e-4
     reference = np.asarray(network.reference(calibrated.pictures.astype(np.float32), training=False)).mean(axis=0)
     assert np.abs(calibrated.mean_logits - reference).max() < 1e-4
@@ -125,7 +126,7 @@ def test_a_convolution_can_be_left_in_float(network: Network, calibrated: litert
     types = [graph.subgraphs[0].tensors[conv.inputs[1]].type for conv in convs[:2]]
     assert types == [schema.TensorType.FLOAT32, schema.TensorType.INT8]
     assert tflite_graph.census(graph).operators["CAST"] == 1  # the picture is cast for it
-    assert np.isfinite(LiteRtEngine(data, "cpu", "int8", 2).run(network.inputs)).all()
+    assert np.isfinite(LiteRtEngine(data, "cpu", "int8", 2).run(network.inputs).logits).all()
     with pytest.raises(GateError, match=r"at least 90% of an int8 file's weights and activations must be int8, got "):
         litert.serialise_int8(calibrated, keep_float=list(calibrated.convolutions)[:40])
 
@@ -148,7 +149,7 @@ def test_the_picture_goes_in_as_it_is_in_any_number(small: dict[str, bytes], pre
     engine = LiteRtEngine(small[precision], "cpu", precision, 1)
     for count in (1, 5, 2):
         tolerance = {"fp32": 1e-5, "int8": 0.05 * np.ptp(expected)}[precision]
-        assert np.abs(engine.run(pictures[:count]) - expected[:count]).max() < tolerance
+        assert np.abs(engine.run(pictures[:count]).logits - expected[:count]).max() < tolerance
     assert np.ptp(expected, axis=0).max() > 0.05  # pictures do differ to this model
 
 
@@ -203,7 +204,7 @@ def test_the_runtime_runs_verifies_and_scores_them(small: dict[str, bytes], tmp_
     for precision, data in small.items():
         file = f"model.{precision}.tflite"
         (folder / file).write_bytes(data)
-        logits = LiteRtEngine(data, "cpu", precision, 1).run(tiny.golden_inputs())
+        logits = LiteRtEngine(data, "cpu", precision, 1).run(tiny.golden_inputs()).logits
         rows.append({"artifact": file, "engine": "litert", "logits": logits.tolist(), "tolerance": 1e-3})
         manifest["artifacts"].append(
             {"file": file, **hashed(data), "format": "tflite", "precision": precision, "preferred": False}
@@ -214,7 +215,7 @@ def test_the_runtime_runs_verifies_and_scores_them(small: dict[str, bytes], tmp_
     manifest["digest"] = manifest_digest(manifest)
     (folder / "bundle.json").write_text(json.dumps(manifest))
 
-    result = verify(load(folder), engine="litert")
+    result = verify(load(folder), Asked(engine="litert"))
     assert result.passed
     assert [(check.artifact, check.engine) for check in result.golden] == [
         ("model.fp32.tflite", "litert"),

@@ -24,10 +24,10 @@ pytestmark = pytest.mark.lab
 
 def test_onnx_runtime_answers_as_keras_does(network: Network) -> None:
     engine = OnnxRuntimeEngine(network.bytes, "cpu", "fp32", 1)
-    assert np.abs(engine.run(network.inputs) - network.logits).max() < 1e-4
-    assert np.abs(engine.run(network.inputs[:1]) - network.logits[:1]).max() < 1e-4
+    assert np.abs(engine.run(network.inputs).logits - network.logits).max() < 1e-4
+    assert np.abs(engine.run(network.inputs[:1]).logits - network.logits[:1]).max() < 1e-4
     expected = network.deploy(network.inputs, training=False)["evidence"].numpy()
-    evidence = engine.evidence(network.inputs)
+    evidence = engine.run(network.inputs).evidence
     assert evidence.shape == (8, 3, 3, 3)
     assert np.abs(evidence - expected).max() < 1e-4
 

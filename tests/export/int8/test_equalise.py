@@ -14,7 +14,7 @@ from export.small import pictures, small_graph, with_ends
 
 
 def answers(model: object, inputs: np.ndarray, precision: str = "fp32") -> np.ndarray:
-    return OnnxRuntimeEngine(model.SerializeToString(), "cpu", precision, 1).run(inputs)  # type: ignore[attr-defined]
+    return OnnxRuntimeEngine(model.SerializeToString(), "cpu", precision, 1).run(inputs).logits  # type: ignore[attr-defined]
 
 
 def test_links_are_where_nothing_but_convolutions_read() -> None:

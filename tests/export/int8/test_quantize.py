@@ -112,7 +112,7 @@ def test_weights_are_seven_bits_per_channel_and_the_head_is_float(int8: bytes) -
 @pytest.mark.lab
 def test_int8_keeps_the_answers_roughly_and_the_evidence_exactly(int8: bytes, network: Network) -> None:
     engine = OnnxRuntimeEngine(int8, "cpu", "int8", 1)
-    logits = engine.run(network.inputs)
+    logits = engine.run(network.inputs).logits
     assert logits.shape == network.logits.shape
     # Random weights pass rounding on as trained ones don't, so what varies between pictures must agree in the main.
     ours, theirs = (a - a.mean(axis=0) for a in (logits, network.logits))
@@ -120,7 +120,7 @@ def test_int8_keeps_the_answers_roughly_and_the_evidence_exactly(int8: bytes, ne
         np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.5
     )  # 0.73 and 0.9 here, about 0 for a graph that is miswired
     bias = numpy_helper.to_array(bias_tensor(onnx.load_from_string(int8)))
-    assert np.abs(engine.evidence(network.inputs).sum(axis=(1, 2)) + bias - logits).max() < 1e-4
+    assert np.abs(engine.run(network.inputs).evidence.sum(axis=(1, 2)) + bias - logits).max() < 1e-4
 
 
 @pytest.mark.lab
@@ -129,7 +129,7 @@ def test_the_mean_logits_of_the_calibration_pictures_are_fp32_s(
 ) -> None:
     pictures = calibration[:-2]
     means = [
-        OnnxRuntimeEngine(model, "cpu", precision, 1).run(pictures).mean(axis=0)
+        OnnxRuntimeEngine(model, "cpu", precision, 1).run(pictures).logits.mean(axis=0)
         for model, precision in ((int8, "int8"), (network.bytes, "fp32"))
     ]
     assert np.abs(means[0] - means[1]).max() < 1e-4
@@ -145,8 +145,8 @@ def test_taking_the_cast_away_changes_no_bit(monkeypatch: pytest.MonkeyPatch) ->
     whole = serialise(Quantizer(Networks(graph, calibration)).build(WAY), {})
     assert "Cast" in {node.op_type for node in onnx.load_from_string(whole).graph.node}
     assert "Cast" not in {node.op_type for node in onnx.load_from_string(int8).graph.node}
-    expected = OnnxRuntimeEngine(whole, "cpu", "int8", 1).run(small_pictures(9))
-    assert np.array_equal(OnnxRuntimeEngine(int8, "cpu", "int8", 1).run(small_pictures(9)), expected)
+    expected = OnnxRuntimeEngine(whole, "cpu", "int8", 1).run(small_pictures(9)).logits
+    assert np.array_equal(OnnxRuntimeEngine(int8, "cpu", "int8", 1).run(small_pictures(9)).logits, expected)
 
 
 def test_a_graph_whose_input_has_another_scale_is_refused() -> None:

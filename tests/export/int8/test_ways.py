@@ -73,7 +73,11 @@ def test_only_the_worst_are_measured() -> None:
 
 def task(judge: Any, model: Any = None) -> int8.Task:
     inputs = pictures(40, seed=7)
-    logits = REFERENCE if model is None else OnnxRuntimeEngine(model.SerializeToString(), "cpu", "fp32", 1).run(inputs)
+    logits = (
+        REFERENCE
+        if model is None
+        else OnnxRuntimeEngine(model.SerializeToString(), "cpu", "fp32", 1).run(inputs).logits
+    )
     return int8.Task(
         calibration=with_ends(pictures()),
         inputs=inputs,
@@ -118,11 +122,11 @@ def test_on_a_small_network_float_convolutions_help_and_are_told() -> None:
     quantizer = Quantizer(Networks(model, with_ends(pictures())))
     assert len(quantizer.nodes) == 4  # neither the head's nor the stem's is among them
     unseen = pictures(40, seed=7)
-    expected = OnnxRuntimeEngine(model.SerializeToString(), "cpu", "fp32", 1).run(unseen)
+    expected = OnnxRuntimeEngine(model.SerializeToString(), "cpu", "fp32", 1).run(unseen).logits
 
     def harm(nodes: Sequence[str]) -> float:
         data = serialise(quantizer.build(Way(), nodes), {})
-        return float(np.abs(OnnxRuntimeEngine(data, "cpu", "int8", 1).run(unseen) - expected).mean())
+        return float(np.abs(OnnxRuntimeEngine(data, "cpu", "int8", 1).run(unseen).logits - expected).mean())
 
     assert harm(quantizer.nodes) < 0.6 * harm([])  # what is left is the stem's
 

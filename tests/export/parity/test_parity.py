@@ -56,7 +56,7 @@ def test_logits_come_in_order_whatever_the_batch() -> None:
 def test_a_residual_of_the_evidence_is_seen() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (10, 2, 3, 1)).astype(np.uint8)
-    maps = Fake().evidence(images)
+    maps = Fake().run(images).evidence
     # Logits x; evidence x / 10 at two places, so what is left is 0.8 x, whatever the bias takes of it.
     left = 0.8 * Fake().run(images)
     found = compare_evidence(Fake(), images, np.full(3, 39, dtype=np.float32), maps)
@@ -68,7 +68,7 @@ def test_a_residual_of_the_evidence_is_seen() -> None:
 def test_the_correlation_of_evidence_is_numpy_s() -> None:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (9, 2, 3, 1)).astype(np.uint8)
-    maps = Fake().evidence(images)
+    maps = Fake().run(images).evidence
     theirs = (maps + rng.normal(0, 5, maps.shape)).astype(np.float32)
     expected = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps, theirs, strict=True)]
     found = compare_evidence(Fake(), images, np.zeros(3, dtype=np.float32), theirs)
