@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecxr.bundle import SCHEMA, manifest_digest
+from edgecxr.engines import Outputs
 from edgecxr.pictures.preprocess import Contract
 
 LABELS = ("covid", "normal", "viral_pneumonia")
@@ -28,6 +29,26 @@ def tiny_logits(image: np.ndarray) -> np.ndarray:
     """(H, W) uint8 -> (K,): the mean grey of each of 4 x 4 blocks times a weight, summed, plus a bias."""
     blocks = image.reshape(4, 16, 4, 16).mean(axis=(1, 3))
     return blocks.sum() * WEIGHTS / 16 + BIAS
+
+
+def outputs(logits: np.ndarray) -> Outputs:
+    """What a run that gave these logits (N, K) gave, its evidence black."""
+    return Outputs(logits.astype(np.float32), np.zeros((len(logits), 4, 4, logits.shape[1]), dtype=np.float32))
+
+
+def tiny_ood(image: np.ndarray) -> float:
+    """(H, W) uint8 -> what `with_ood` gives of it: the logits without their bias, summed."""
+    return float((tiny_logits(image) - BIAS).sum())
+
+
+def with_ood(name: str = "ood", keepdims: int = 1) -> bytes:
+    """The tiny network with a further output (N, 1)."""
+    model = onnx.load_from_string(tiny_model())
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1], dtype=np.int64), "classes"))
+    model.graph.node.append(helper.make_node("ReduceSum", ["sums", "classes"], [name], keepdims=keepdims))
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1] if keepdims else ["N"]))
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
 
 
 def tiny_model() -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from edgecxr.bench import quick
 from edgecxr.bench.pictures import usable
 from edgecxr.bundle import load
+from edgecxr.engines import Outputs
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.engines.select import Asked
 from edgecxr.errors import DeviceMemoryError, UsageError
@@ -43,7 +44,7 @@ def test_batches_that_do_not_fit_are_not_run(
 ) -> None:
     real = OnnxRuntimeEngine.run
 
-    def run(self: OnnxRuntimeEngine, images: np.ndarray) -> np.ndarray:
+    def run(self: OnnxRuntimeEngine, images: np.ndarray) -> Outputs:
         if len(images) > 4:
             raise DeviceMemoryError("the memory of the GPU doesn't suffice for 8 pictures")
         return real(self, images)

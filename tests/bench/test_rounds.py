@@ -13,6 +13,7 @@ from edgecxr.bench import rounds, spread
 from edgecxr.bench.rounds import Case, Samples
 from edgecxr.bench.stages import STAGES, StageClock
 from edgecxr.bundle import load
+from edgecxr.engines import Outputs
 from edgecxr.engines.select import Asked
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import open_session
@@ -93,7 +94,7 @@ def test_stages_do_what_the_pipeline_does(tiny_bundle: Path, picture: Callable[.
     asked: list[np.ndarray] = []
     run = session.engine.run
 
-    def watched(images: np.ndarray) -> np.ndarray:
+    def watched(images: np.ndarray) -> Outputs:
         asked.append(images.copy())
         return run(images)
 

@@ -15,6 +15,7 @@ from edgecxr.bundle import load
 from edgecxr.device.explain import diagnose, float_difference
 from edgecxr.device.golden import GoldenCheck
 from edgecxr.device.verify import verify
+from edgecxr.engines import Outputs
 from edgecxr.engines.select import Asked
 
 
@@ -80,9 +81,9 @@ def test_verify_tells_saturation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     class Saturating:
         name, provider, device, precision = "onnxruntime", "P", "cpu", "int8"
 
-        def run(self, images: np.ndarray) -> np.ndarray:
+        def run(self, images: np.ndarray) -> Outputs:
             logits = np.stack([tiny.tiny_logits(image[:, :, 0]) for image in images])
-            return np.clip(logits, -1, 1).astype(np.float32)
+            return tiny.outputs(np.clip(logits, -1, 1))
 
     opened = module.open_engine
     monkeypatch.setattr(

@@ -182,7 +182,7 @@ def test_auto_takes_what_is_remembered(bundle: Bundle, picture: Callable[..., Pa
 )
 def test_what_is_asked_for_by_name_is_not_contradicted(bundle: Bundle, asked: dict[str, str], taken: bool) -> None:
     tuned.remember(bundle, WINNER, {})
-    session = open_session(bundle, **asked)  # type: ignore[arg-type]
+    session = open_session(bundle, Asked(**asked))
     assert session.tuned is taken
     if not taken:
         assert asked.get("engine", session.engine.name) == session.engine.name

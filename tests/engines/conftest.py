@@ -19,16 +19,7 @@ def tflite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """fp32 and int8: grey (N, 64, 64, 1) -> the outputs of `tiny.tiny_model`."""
     import tensorflow as tf
 
-    class Network(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec((None, tiny.SIZE, tiny.SIZE, 1), tf.float32, name="image")])
-        def answer(self, image: Any) -> dict[str, Any]:
-            pooled = tf.nn.avg_pool2d(image, 16, 16, "VALID")
-            evidence = tf.nn.conv2d(pooled, (tiny.WEIGHTS / 16).reshape(1, 1, 1, 3), 1, "VALID")
-            return {"evidence": evidence, "logits": tf.reduce_sum(evidence, [1, 2]) + tiny.BIAS}
-
-    folder = str(tmp_path_factory.mktemp("network") / "saved")
-    network = Network()
-    tf.saved_model.save(network, folder, signatures={"serving_default": network.answer})
+    folder = saved(tmp_path_factory.mktemp("network") / "saved")
     float32 = tf.lite.TFLiteConverter.from_saved_model(folder)
     integer = tf.lite.TFLiteConverter.from_saved_model(folder)
     integer.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -37,6 +28,32 @@ def tflite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     integer.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     integer.inference_input_type = tf.uint8
     return {"fp32": float32.convert(), "int8": integer.convert()}
+
+
+@pytest.fixture(scope="session")
+def tflite_with_ood(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """fp32: grey (N, 64, 64, 1) -> the outputs of `tiny.with_ood`."""
+    import tensorflow as tf
+
+    folder = saved(tmp_path_factory.mktemp("network") / "saved", ood=True)
+    return bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
+
+
+def saved(folder: Path, *, ood: bool = False) -> str:
+    """The tiny network as TensorFlow's SavedModel."""
+    import tensorflow as tf
+
+    class Network(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, tiny.SIZE, tiny.SIZE, 1), tf.float32, name="image")])
+        def answer(self, image: Any) -> dict[str, Any]:
+            pooled = tf.nn.avg_pool2d(image, 16, 16, "VALID")
+            evidence = tf.nn.conv2d(pooled, (tiny.WEIGHTS / 16).reshape(1, 1, 1, 3), 1, "VALID")
+            found = {"evidence": evidence, "logits": tf.reduce_sum(evidence, [1, 2]) + tiny.BIAS}
+            return {**found, "ood": tf.reduce_sum(evidence, [1, 2, 3])[:, None]} if ood else found
+
+    network = Network()
+    tf.saved_model.save(network, str(folder), signatures={"serving_default": network.answer})
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

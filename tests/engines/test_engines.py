@@ -11,9 +11,9 @@ import pytest
 
 import tiny
 from edgecxr.bundle import Bundle, load
-from edgecxr.engines import ort, select
+from edgecxr.engines import Outputs, ort, select
 from edgecxr.engines.ort import OnnxRuntimeEngine, provider_options
-from edgecxr.engines.select import Asked, Choice, choose, choose_artifact, choose_device, open_engine
+from edgecxr.engines.select import ANYTHING, Asked, Choice, choose, choose_artifact, choose_device, open_engine
 from edgecxr.errors import BundleError, DeviceMemoryError, UnavailableError
 from edgecxr.pictures.preprocess import Contract
 from edgecxr.scoring.session import make_plan, open_session
@@ -31,17 +31,17 @@ def only(bundle: Bundle, precision: str) -> Bundle:
 
 def test_auto_takes_a_gpu_only_for_an_artifact_that_suits_it(bundle: Bundle) -> None:
     both = ("cpu", "cuda")
-    assert choose_device(bundle, "auto", "auto", both) == "cuda"
-    assert choose_device(bundle, "auto", "auto", ("cpu",)) == "cpu"
-    assert choose_device(bundle, "auto", "int8", both) == "cpu"
-    assert choose_device(only(bundle, "int8"), "auto", "auto", both) == "cpu"
-    assert choose_device(bundle, "cpu", "auto", both) == "cpu"
+    assert choose_device(bundle, ANYTHING, both) == "cuda"
+    assert choose_device(bundle, ANYTHING, ("cpu",)) == "cpu"
+    assert choose_device(bundle, Asked(precision="int8"), both) == "cpu"
+    assert choose_device(only(bundle, "int8"), ANYTHING, both) == "cpu"
+    assert choose_device(bundle, Asked(device="cpu"), both) == "cpu"
 
 
 def test_a_device_that_was_asked_for_is_used_or_the_call_fails(bundle: Bundle) -> None:
-    assert choose_device(bundle, "cuda", "auto", ("cpu", "cuda")) == "cuda"
+    assert choose_device(bundle, Asked(device="cuda"), ("cpu", "cuda")) == "cuda"
     with pytest.raises(UnavailableError, match="cuda was asked for"):
-        choose_device(bundle, "cuda", "auto", ("cpu",))
+        choose_device(bundle, Asked(device="cuda"), ("cpu",))
 
 
 def test_artifact_for_a_device(bundle: Bundle) -> None:
@@ -66,8 +66,53 @@ def test_the_engine_computes_the_network(threads: int, batch: int) -> None:
     engine = OnnxRuntimeEngine(tiny.tiny_model(), "cpu", "fp32", threads)
     inputs = np.random.default_rng(0).integers(0, 256, (batch, tiny.SIZE, tiny.SIZE, 1)).astype(np.uint8)
     expected = np.stack([tiny.tiny_logits(image[:, :, 0]) for image in inputs])
-    np.testing.assert_allclose(engine.run(inputs).logits, expected, atol=1e-4)
-    np.testing.assert_allclose(engine.run(inputs).evidence.sum((1, 2)) + tiny.BIAS, expected, atol=1e-4)
+    found = engine.run(inputs)
+    np.testing.assert_allclose(found.logits, expected, atol=1e-4)
+    np.testing.assert_allclose(found.evidence.sum((1, 2)) + tiny.BIAS, expected, atol=1e-4)
+    assert found.ood is None
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_further_output_is_handed_through(engine: str) -> None:
+    opened = select.make_engine(engine, tiny.with_ood(), "cpu", "fp32", 1)
+    inputs = np.random.default_rng(0).integers(0, 256, (3, tiny.SIZE, tiny.SIZE, 1)).astype(np.uint8)
+    runs = [opened.run(inputs), opened.run(inputs[:1])]
+    if isinstance(opened, OnnxRuntimeEngine):
+        runs.append(opened._run_bound(inputs, "cpu"))
+    for found in runs:
+        assert found.ood is not None
+        batch = inputs[: len(found)]
+        expected = np.stack([tiny.tiny_logits(image[:, :, 0]) for image in batch])
+        np.testing.assert_allclose(found.logits, expected, atol=1e-4)
+        np.testing.assert_allclose(found.evidence.sum((1, 2)) + tiny.BIAS, expected, atol=1e-4)
+        np.testing.assert_allclose(found.ood, [[tiny.tiny_ood(image[:, :, 0])] for image in batch], atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (tiny.with_ood("score"), "logits and evidence, got .*score"),
+        (tiny.with_ood(keepdims=0), r"ood must be \(N, 1\)"),
+    ],
+)
+def test_a_further_output_of_another_name_or_shape_is_refused(engine: str, model: bytes, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        select.make_engine(engine, model, "cpu", "fp32", 1)
+
+
+def test_outputs_are_cut_and_joined_together() -> None:
+    logits, evidence = np.arange(8.0).reshape(4, 2), np.arange(48.0).reshape(4, 2, 3, 2)
+    ood = np.arange(4.0)[:, None]
+    for whole in (Outputs(logits, evidence), Outputs(logits, evidence, ood)):  # type: ignore[arg-type]
+        again = Outputs.joined([whole[:1], whole[1:3], whole[3:]])
+        assert len(again) == 4
+        assert np.array_equal(again.logits, logits)
+        assert np.array_equal(again.evidence, evidence)
+        assert (again.ood is None) is (whole.ood is None)
+        assert whole.ood is None or np.array_equal(again.ood, ood)  # type: ignore[arg-type]
+        assert whole[2].logits.tolist() == [4, 5]
+        assert whole[2].evidence.shape == (2, 3, 2)
 
 
 @pytest.mark.parametrize("change", [{"labels": ["a", "b"]}, {"preprocessing": Contract(height=80, width=80).to_json()}])
@@ -202,10 +247,12 @@ def test_a_bound_run_gives_the_answers_of_a_plain_one() -> None:
     engine = OnnxRuntimeEngine(tiny.tiny_model(), "cpu", "fp32", 1)
     inputs = np.random.default_rng(0).integers(0, 256, (5, tiny.SIZE, tiny.SIZE, 1)).astype(np.uint8)
     for batch in (inputs, inputs[:2], inputs[::-1], inputs):
-        assert np.array_equal(engine._run_bound(batch, "cpu").logits, engine.run(batch).logits)
+        bound, plain = engine._run_bound(batch, "cpu"), engine.run(batch)
+        assert np.array_equal(bound.logits, plain.logits)
+        assert np.array_equal(bound.evidence, plain.evidence)
     first = engine._run_bound(inputs, "cpu").logits
     before = first.copy()
-    engine._run_bound(inputs[::-1], "cpu").logits
+    engine._run_bound(inputs[::-1], "cpu")
     assert np.array_equal(first, before)  # the memory is used again, the answers aren't
 
 
@@ -227,7 +274,7 @@ def test_errors_of_a_gpu_are_named(monkeypatch: pytest.MonkeyPatch, message: str
 
     monkeypatch.setattr(ort._Binding, "run", fails)
     with pytest.raises(UnavailableError) as caught:
-        engine._run_bound(np.zeros((3, tiny.SIZE, tiny.SIZE, 1), dtype=np.uint8), "cpu").logits
+        engine._run_bound(np.zeros((3, tiny.SIZE, tiny.SIZE, 1), dtype=np.uint8), "cpu")
     assert type(caught.value) is error
 
 

@@ -22,7 +22,8 @@ def test_it_computes_the_network(
     tflite: dict[str, bytes], inputs: np.ndarray, expected: np.ndarray, precision: str, threads: int, batch: int
 ) -> None:
     engine = LiteRtEngine(tflite[precision], "cpu", precision, threads)
-    logits, evidence = engine.run(inputs[:batch]).logits, engine.run(inputs[:batch]).evidence
+    found = engine.run(inputs[:batch])
+    logits, evidence = found.logits, found.evidence
     assert (logits.dtype, logits.shape, evidence.shape) == (np.float32, (batch, 3), (batch, 4, 4, 3))
     np.testing.assert_allclose(logits, expected[:batch], atol=TOLERANCE[precision])
     np.testing.assert_allclose(evidence.sum((1, 2)) + tiny.BIAS, expected[:batch], atol=TOLERANCE[precision])
@@ -50,9 +51,21 @@ def test_answers_stay_what_they_were_when_the_interpreter_is_used_again(
     engine = LiteRtEngine(tflite["fp32"], "cpu", "fp32", 1)
     first = engine.run(inputs[:1]).logits
     before = first.copy()
-    engine.run(inputs[1:2]).logits
-    engine.run(inputs).logits
+    engine.run(inputs[1:2])
+    engine.run(inputs)
     assert np.array_equal(first, before)
+
+
+def test_a_further_output_is_found_by_its_shape(
+    tflite_with_ood: bytes, inputs: np.ndarray, expected: np.ndarray
+) -> None:
+    engine = LiteRtEngine(tflite_with_ood, "cpu", "fp32", 1)
+    for batch in (inputs, inputs[:1]):
+        found = engine.run(batch)
+        np.testing.assert_allclose(found.logits, expected[: len(batch)], atol=1e-4)
+        np.testing.assert_allclose(found.evidence.sum((1, 2)) + tiny.BIAS, found.logits, atol=1e-4)
+        assert found.ood is not None
+        np.testing.assert_allclose(found.ood, [[tiny.tiny_ood(image[:, :, 0])] for image in batch], atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -61,7 +74,7 @@ def test_several_workers_get_the_answers_of_one(tflite: dict[str, bytes], inputs
     batches = [inputs[: 1 + i % 8] for i in range(400)]  # of changing size, so that a shared interpreter would show
     alone = [engine.run(batch).logits for batch in batches]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(engine.run, batches))
+        together = [found.logits for found in pool.map(engine.run, batches)]
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))  # bit for bit
     assert 1 <= len(engine._interpreters._free) <= 4
 
@@ -109,7 +122,7 @@ def test_outputs_are_found_in_whatever_order(monkeypatch: pytest.MonkeyPatch, tu
 
     monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", Either)
     with LiteRtEngine(b"", "cpu", "int8", 1)._interpreters.lent() as interpreter:
-        assert (interpreter.logits, interpreter.evidence) == (1, 2)
+        assert interpreter.outputs == {"logits": 1, "evidence": 2}
 
 
 @pytest.mark.parametrize(
@@ -122,6 +135,10 @@ def test_outputs_are_found_in_whatever_order(monkeypatch: pytest.MonkeyPatch, tu
         (None, [detail(1, (1, 3)), detail(2, (1, 4, 4, 2))], "logits"),
         (None, [detail(1, (1, 3)), detail(2, (1, 3))], "logits"),
         (None, [detail(1, (1, 3))], "logits"),
+        (None, [detail(1, (1, 3)), detail(2, (1, 4, 4, 3)), detail(3, (1, 2))], "logits"),
+        (None, [detail(1, (1, 3)), detail(2, (1, 4, 4, 3)), detail(3, (1, 1)), detail(4, (1, 1))], "logits"),
+        (None, [detail(1, (1, 1)), detail(2, (1, 4, 4, 1)), detail(3, (1, 1))], "logits"),  # which is which?
+        (None, [detail(1, (1, 3)), detail(2, (1, 4, 4, 3)), detail(3, (1, 1), np.uint8)], "must be float32"),
         (None, [detail(1, (1, 3), np.uint8, (0.1, 0)), detail(2, (1, 4, 4, 3))], "must be float32"),
     ],
 )

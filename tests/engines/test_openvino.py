@@ -124,7 +124,7 @@ def test_several_workers_get_the_answers_of_one(embedded: tuple[bytes, np.ndarra
     single = [picture[None] for picture in pictures] * 2
     alone = [engine.run(picture).logits for picture in single]
     with ThreadPoolExecutor(workers) as pool:
-        together = list(pool.map(engine.run, single))
+        together = [found.logits for found in pool.map(engine.run, single)]
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))  # bit for bit
     assert len(engine._requests(1)._free) <= workers
 
@@ -157,7 +157,7 @@ def test_the_embedded_network_agrees_with_onnxruntime(embedded: tuple[bytes, np.
     ours = OpenVinoEngine(model, "cpu", "int8", 1)
     for picture in pictures[:4]:
         # One int8 file, other kernels: 0.08 was measured on these inputs, 0.24 with other weights.
-        np.testing.assert_allclose(ours.run(picture[None]).logits, theirs.run(picture[None]), atol=0.3)
+        np.testing.assert_allclose(ours.run(picture[None]).logits, theirs.run(picture[None]).logits, atol=0.3)
         evidence = ours.run(picture[None]).evidence
         assert evidence.shape[-1] == 3
 

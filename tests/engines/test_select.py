@@ -6,17 +6,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from edgecxr import Classifier
 from edgecxr.bundle import Bundle, load
+from edgecxr.cli import options
 from edgecxr.device.verify import verify
 from edgecxr.engines import ort, ov, select
-from edgecxr.engines.select import Asked, choices, choose, choose_artifact, choose_engine, installed_engines
-from edgecxr.errors import BundleError, UnavailableError
+from edgecxr.engines.select import ANYTHING, Asked, choices, choose, choose_artifact, choose_engine, installed_engines
+from edgecxr.errors import BundleError, UnavailableError, UsageError
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import open_session
 
@@ -51,11 +54,11 @@ def tflite_only(bundle: Bundle) -> Bundle:
 def test_auto_takes_the_first_installed_one_that_can(
     bundle: Bundle, device: str, precision: str, installed: tuple[str, ...], engine: str
 ) -> None:
-    assert choose_engine(bundle, "auto", device, precision, installed) == engine
+    assert choose_engine(bundle, Asked("auto", device, precision), installed) == engine
 
 
 def test_auto_takes_the_engine_of_the_format_that_is_there(bundle: Bundle) -> None:
-    assert choose_engine(tflite_only(bundle), "auto", "auto", "auto", ALL) == "litert"
+    assert choose_engine(tflite_only(bundle), ANYTHING, ALL) == "litert"
 
 
 @pytest.mark.parametrize(
@@ -73,15 +76,38 @@ def test_what_none_of_them_can_run_is_said_with_the_repair(
 ) -> None:
     pattern = message.replace("[", r"\[").replace("]", r"\]")
     with pytest.raises(UnavailableError, match=pattern):
-        choose_engine(bundle if kind == "onnx" else tflite_only(bundle), "auto", device, precision, installed)
+        choose_engine(bundle if kind == "onnx" else tflite_only(bundle), Asked("auto", device, precision), installed)
 
 
 def test_an_engine_that_was_asked_for_is_not_replaced(bundle: Bundle, both: Bundle) -> None:
     for engine in ALL:
-        assert choose_engine(bundle, engine, "auto", "auto", ()) == engine
+        assert choose_engine(bundle, Asked(engine), ()) == engine
         chosen = choose(both, Asked(engine=engine))
         assert (chosen.engine, chosen.device, chosen.precision) == (engine, "cpu", "int8")
-        assert chosen.artifact.format == select.FORMATS[engine]
+        assert chosen.artifact.format == select.ROWS[engine].format
+
+
+@pytest.mark.parametrize("name", ["engine", "device", "precision"])
+def test_a_name_that_there_is_not_is_said_with_those_that_there_are(bundle: Bundle, name: str) -> None:
+    with pytest.raises(UsageError, match=f"the {name} must be one of auto, .*, got npu"):
+        Classifier(bundle, **{name: "npu"})  # type: ignore[arg-type]
+
+
+def test_the_command_line_offers_what_the_table_holds() -> None:
+    assert get_args(options.Engine) == select.ENGINES
+    assert get_args(options.Device) == select.DEVICES
+    assert get_args(options.Precision) == select.PRECISIONS
+    assert {p for row in select.TABLE for p in row.computes} == set(select.PRECISIONS) - {"auto"}
+
+
+@pytest.mark.parametrize("row", select.TABLE, ids=select.ORDER)
+def test_a_row_says_what_brings_its_engine(row: select.Row) -> None:
+    """As the installed package's own metadata have it: the extra brings the package, and the package the module."""
+    requires = [line for line in metadata.requires("edgecxr") or [] if f'extra == "{row.extra}"' in line]
+    assert any(line.startswith(row.packages[0]) for line in requires), requires
+    assert row.packages[0] in metadata.packages_distributions()[row.module]
+    assert set(row.code.on_cpu()) <= set(row.computes)
+    assert set(row.code.available_devices()) <= set(row.devices)
 
 
 def test_an_export_that_is_named_makes_what_is_missing(bundle: Bundle, both: Bundle) -> None:
@@ -282,8 +308,8 @@ def test_auto_goes_on_with_what_is_there(both_formats: Path, samples: Path) -> N
 def test_the_options_reach_the_engine(
     edgecxr: Callable[..., subprocess.CompletedProcess[str]], both_formats: Path, samples: Path
 ) -> None:
-    options = ("--engine", "litert", "--precision", "fp32", "-j", "2", "--threads", "2", "--json")
-    summary = json.loads(edgecxr("infer", samples, "-m", both_formats, *options).stdout)
+    given = ("--engine", "litert", "--precision", "fp32", "-j", "2", "--threads", "2", "--json")
+    summary = json.loads(edgecxr("infer", samples, "-m", both_formats, *given).stdout)
     wanted = {"engine": "litert", "precision": "fp32", "device": "cpu", "workers": 2, "threads": 2}
     assert {key: summary[key] for key in wanted} == wanted
     done = edgecxr("verify", both_formats, "--engine", "openvino")

@@ -10,6 +10,7 @@ import pytest
 
 import tiny
 from edgecxr.bundle import load
+from edgecxr.engines import Outputs
 from edgecxr.engines.select import Asked
 from edgecxr.errors import DeviceMemoryError
 from edgecxr.pictures import decode as images
@@ -26,13 +27,13 @@ class Gpu:
     def __init__(self, holds: int = 4096) -> None:
         self.holds, self.batches, self.within = holds, [], threading.Lock()
 
-    def run(self, inputs: np.ndarray) -> np.ndarray:
+    def run(self, inputs: np.ndarray) -> Outputs:
         assert self.within.acquire(blocking=False), "two calls at a time"
         try:
             self.batches.append(len(inputs))
             if len(inputs) > self.holds:
                 raise DeviceMemoryError(f"the memory of the GPU doesn't suffice for batches of {len(inputs)}")
-            return np.stack([tiny.tiny_logits(image[:, :, 0]) for image in inputs]).astype(np.float32)
+            return tiny.outputs(np.stack([tiny.tiny_logits(image[:, :, 0]) for image in inputs]))
         finally:
             self.within.release()
 

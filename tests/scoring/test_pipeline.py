@@ -11,6 +11,7 @@ import pytest
 
 import tiny
 from edgecxr.bundle import load
+from edgecxr.engines import Outputs
 from edgecxr.engines.select import Asked
 from edgecxr.errors import UsageError
 from edgecxr.pictures import decode as images
@@ -113,9 +114,9 @@ def test_the_next_picture_is_read_while_one_is_run(
     class Waiting:
         name, provider, device, precision, threads = "fake", "fake", "cpu", "fp32", 1
 
-        def run(self, inputs: np.ndarray) -> np.ndarray:
+        def run(self, inputs: np.ndarray) -> Outputs:
             assert begun.wait(30), "the second picture's read didn't begin while the first was run"
-            return np.zeros((len(inputs), 3), dtype=np.float32)
+            return tiny.outputs(np.zeros((len(inputs), 3)))
 
     monkeypatch.setattr(files, "_read", read)
     one = replace(session, engine=Waiting(), plan=Plan(1, 1, 1))
@@ -127,13 +128,10 @@ def test_a_picture_whose_logits_are_not_finite_is_rejected(session: Session, pic
         name, provider, device, precision, threads = "broken", "broken", "cpu", "fp32", 1
         input_shape, classes = (tiny.SIZE, tiny.SIZE, 1), 3
 
-        def run(self, images: np.ndarray) -> np.ndarray:
-            logits = np.zeros((len(images), 3), dtype=np.float32)
-            logits[1, 2] = np.nan
-            return logits
-
-        def evidence(self, images: np.ndarray) -> np.ndarray:
-            return np.zeros((len(images), 4, 4, 3), dtype=np.float32)
+        def run(self, images: np.ndarray) -> Outputs:
+            logits = np.zeros((len(images), 3))
+            logits[len(images) // 2, 2] = np.nan
+            return tiny.outputs(logits)
 
     paths = [picture(f"{i}.png", seed=i) for i in range(3)]
     predictions = pipeline.score(replace(session, engine=Broken()), paths)
@@ -141,6 +139,30 @@ def test_a_picture_whose_logits_are_not_finite_is_rejected(session: Session, pic
     assert predictions[1].error_code == "not_finite"
     assert predictions[1].label is None
     assert not predictions[1].probabilities
+    prediction, evidence = pipeline.explain(replace(session, engine=Broken()), paths[0])
+    assert (prediction.error_code, evidence) == ("not_finite", None)
+
+
+def test_a_prediction_and_its_evidence_come_of_one_run(session: Session, picture: Callable[..., Path]) -> None:
+    calls: list[np.ndarray] = []
+
+    class Watched:
+        def __getattr__(self, name: str) -> object:
+            return getattr(session.engine, name)
+
+        def run(self, images: np.ndarray) -> Outputs:
+            calls.append(images)
+            return session.engine.run(images)
+
+    path = picture()
+    prediction, evidence = pipeline.explain(replace(session, engine=Watched()), path)
+    assert len(calls) == 1
+    assert replace(prediction, time_utc="") == replace(pipeline.score(session, [path])[0], time_utc="")
+    assert evidence is not None
+    assert evidence.shape == (4, 4, 3)
+    np.testing.assert_allclose(evidence.sum((0, 1)) + tiny.BIAS, list(prediction.logits.values()), atol=1e-4)
+    rejected, nothing = pipeline.explain(replace(session, engine=Watched()), b"no picture")
+    assert (rejected.status, nothing, len(calls)) == ("rejected", None, 1)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecxr.engines import ov
+import tiny
+from edgecxr.engines import Outputs, ov
 from edgecxr_export.bundle.golden import TOLERANCES, golden_rows, passes_on_gpu
 from edgecxr_export.graphs.artifacts import NetworkFile, latencies, openings, planned, preferred, slower_int8
 from edgecxr_export.graphs.half import half
@@ -79,8 +80,8 @@ def test_fp16_is_verified_by_a_gpu_s_own_right_answers_only(
         def __init__(self, off: float) -> None:
             self.off, self.next = off, iter(answers)
 
-        def run(self, images: np.ndarray) -> np.ndarray:
-            return next(self.next)[None] + np.float32(self.off)
+        def run(self, images: np.ndarray) -> Outputs:
+            return tiny.outputs(next(self.next)[None] + np.float32(self.off))
 
     def with_gpu(off: float) -> bool:
         def make(engine: str, model: bytes, device: str, precision: str, threads: int) -> Gpu:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import tiny
+from edgecxr.engines import Outputs
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.lab.run import Logits
 from edgecxr_export.graphs.artifacts import NetworkFile
@@ -33,8 +35,8 @@ class Off:
 
     amount: float
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        return REFERENCE[: len(images)] + np.array([self.amount, 0, 0], dtype=np.float32)
+    def run(self, images: np.ndarray) -> Outputs:
+        return tiny.outputs(REFERENCE[: len(images)] + np.array([self.amount, 0, 0], dtype=np.float32))
 
 
 def test_a_change_is_kept_where_it_brings_the_answers_nearer() -> None:

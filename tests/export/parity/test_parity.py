@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from edgecxr.engines import Outputs
 from edgecxr.errors import UsageError
 from edgecxr.lab.run import Logits
 from edgecxr_export.parity.compare import checked_reference, compare, compare_evidence, run_logits, spread
@@ -17,11 +18,9 @@ class Fake:
 
     name, provider, device, threads = "fake", "none", "cpu", 1
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        return images[:, 0, :3, 0].astype(np.float32)
-
-    def evidence(self, images: np.ndarray) -> np.ndarray:
-        return np.stack([self.run(images) / 10] * 2, axis=1)[:, None]  # (N, 1, 2, 3)
+    def run(self, images: np.ndarray) -> Outputs:
+        logits = images[:, 0, :3, 0].astype(np.float32)
+        return Outputs(logits, np.stack([logits / 10] * 2, axis=1)[:, None])  # evidence (N, 1, 2, 3)
 
 
 REFERENCE = Logits(
@@ -58,7 +57,7 @@ def test_a_residual_of_the_evidence_is_seen() -> None:
     images = rng.integers(0, 256, (10, 2, 3, 1)).astype(np.uint8)
     maps = Fake().run(images).evidence
     # Logits x; evidence x / 10 at two places, so what is left is 0.8 x, whatever the bias takes of it.
-    left = 0.8 * Fake().run(images)
+    left = 0.8 * Fake().run(images).logits
     found = compare_evidence(Fake(), images, np.full(3, 39, dtype=np.float32), maps)
     assert found.residual_mean == pytest.approx(np.abs(left - 39).mean(), rel=1e-5)
     assert found.residual_max == pytest.approx(np.abs(left - 39).max(), rel=1e-5)
