@@ -145,7 +145,7 @@ def test_a_gpu_that_only_the_broken_one_uses_is_lost_with_it(both: Bundle, monke
     for verb in (choose, choices):
         for asked in ({"device": "cuda"}, {"precision": "tf32"}):
             with pytest.raises(UnavailableError) as caught:
-                verb(both, **asked)
+                verb(both, Asked(**asked))
             assert str(caught.value) == sentence("onnxruntime")
 
 
