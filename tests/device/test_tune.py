@@ -14,7 +14,7 @@ import tiny
 from edgecxr import Classifier
 from edgecxr.bundle import Bundle, load
 from edgecxr.device import tune as search
-from edgecxr.engines import ov, select
+from edgecxr.engines import Outputs, ov, select
 from edgecxr.engines.select import Asked
 from edgecxr.errors import DeviceMemoryError, GateError, StorageError
 from edgecxr.scoring import pipeline
@@ -306,7 +306,7 @@ def test_what_strays_from_the_golden_answers_is_left_out(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., Path]
 ) -> None:
     real = ov.OpenVinoEngine.run
-    monkeypatch.setattr(ov.OpenVinoEngine, "run", lambda self, images: real(self, images) + 1.0)
+    monkeypatch.setattr(ov.OpenVinoEngine, "run", lambda self, images: tiny.outputs(real(self, images).logits + 1))
     files = [picture(f"{i}.png", seed=i) for i in range(4)]
     found = search.tune(bundle, files, Asked(precision="int8"), seconds=1)
     assert {c.configuration.engine for c in found.candidates if c.left_out == "fails verify"} == {"openvino"}
@@ -321,8 +321,8 @@ def test_what_strays_on_the_pictures_alone_is_left_out_too(
     """The golden inputs are few; answers are compared on the pictures as well."""
     real, golden = ov.OpenVinoEngine.run, [image.tobytes() for image in bundle.golden_inputs()]
 
-    def strays(self: ov.OpenVinoEngine, images: np.ndarray) -> np.ndarray:
-        return real(self, images) + (0.0 if images.tobytes() in golden else 1.0)
+    def strays(self: ov.OpenVinoEngine, images: np.ndarray) -> Outputs:
+        return tiny.outputs(real(self, images).logits + (0 if images.tobytes() in golden else 1))
 
     monkeypatch.setattr(ov.OpenVinoEngine, "run", strays)
     found = search.tune(bundle, [picture(f"{i}.png", seed=i) for i in range(4)], Asked(precision="int8"), seconds=1)

@@ -132,8 +132,8 @@ def test_several_workers_get_the_answers_of_one(embedded: tuple[bytes, np.ndarra
 def test_first_batches_that_arrive_at_once(inputs: np.ndarray, expected: np.ndarray) -> None:
     engine = OpenVinoEngine(tiny.tiny_model(), "cpu", "fp32", 1, 4)
     with ThreadPoolExecutor(4) as pool:
-        for logits in pool.map(engine.run, [inputs] * 8):
-            np.testing.assert_allclose(logits, expected, atol=1e-4)
+        for found in pool.map(engine.run, [inputs] * 8):
+            np.testing.assert_allclose(found.logits, expected, atol=1e-4)
 
 
 def test_the_first_calls_of_a_process_may_overlap() -> None:
