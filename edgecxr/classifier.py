@@ -92,7 +92,7 @@ class Classifier:
         """
         prediction, evidence = pipeline.explain(self._session, _source(picture))
         if evidence is None:
-            raise PictureRejected(prediction.error_code or "", prediction.error_message or "")
+            raise PictureRejected(prediction.error_code, prediction.error_message)  # type: ignore[arg-type]  # both there
         return evidence
 
 

@@ -15,7 +15,7 @@ from edgecxr.bundle import load
 from edgecxr.engines.select import Asked
 from edgecxr.errors import StorageError, UsageError
 from edgecxr.records import output as recording
-from edgecxr.scoring.folder import Inputs, Options, Run, find, prepare, score
+from edgecxr.scoring.folder import Inputs, Job, Options, find, prepare, score
 from edgecxr.scoring.session import Session, open_session
 
 
@@ -32,7 +32,7 @@ def folder(picture: Callable[..., Path]) -> Path:
     return paths[0].parent
 
 
-Infer = Callable[..., Run]
+Infer = Callable[..., Job]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def infer(session: Session, folder: Path) -> Infer:
         name_by: Any = "path",
         stop_after: int | None = None,
         session: Session = session,
-    ) -> Run:
+    ) -> Job:
         place = recording.check(output, overwrite=overwrite, going_on=resume)
         inputs = find([folder], place, limit=limit)
         made = prepare(session, inputs, place, Options(name_by), overwrite=overwrite, going_on=resume)
