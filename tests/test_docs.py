@@ -299,10 +299,8 @@ def test_the_page_has_every_code_of_a_rejection() -> None:
     for path in (ROOT / "edgecxr").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "PictureRejected":
-                if (
-                    getattr(node.args[0], "attr", "") == "error_code"
-                ):  # a prediction's, which was made with one of these
-                    continue
+                if getattr(node.args[0], "attr", "") == "error_code":
+                    continue  # a prediction's, which was made with one of the others
                 assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno}"
                 codes.add(node.args[0].value)
     assert len(codes) > 10

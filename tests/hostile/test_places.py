@@ -16,7 +16,6 @@ from common import ROOT
 from edgecxr.bundle import load
 from edgecxr.engines.select import Asked
 from edgecxr.errors import PictureRejected
-from edgecxr.pictures import decode as images
 from edgecxr.pictures import files
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import open_session
@@ -170,7 +169,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_taken_for_whole(
             file.write(b"more")
         return real(descriptor, *arguments, **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(images.os, "fdopen", grow)
+    monkeypatch.setattr(files.os, "fdopen", grow)
     with pytest.raises(PictureRejected, match="changed its length"):
         files.read(path)
 
@@ -187,7 +186,7 @@ def test_a_folder_that_vanishes_while_the_tree_is_walked_is_one_record(
             raise FileNotFoundError(2, "No such file or directory")
         return real(path)
 
-    monkeypatch.setattr(images.os, "scandir", scandir)
+    monkeypatch.setattr(files.os, "scandir", scandir)
     assert [path.name for path in files.find([tmp_path / "in"]).paths] == ["a.png", "gone"]
 
 
@@ -196,7 +195,7 @@ def test_a_device_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise AssertionError("opened")
 
     (tmp_path / "watchdog").symlink_to("/dev/null")  # to open the real one would start it
-    monkeypatch.setattr(images.os, "open", opened)
+    monkeypatch.setattr(files.os, "open", opened)
     with pytest.raises(PictureRejected) as caught:
         files.read(tmp_path / "watchdog")
     assert caught.value.code == "not_a_file"

@@ -86,10 +86,10 @@ def test_another_process_writes_the_same_bytes(network: Network, tmp_path: Path)
     script = f"""
 import hashlib, pathlib, sys
 from dataclasses import replace
-from edgecxr.train import model
-from edgecxr.train.recipes import recipe
-from edgecxr_export.deploy import deploy_model
-from edgecxr_export.onnx_graph import convert, serialise
+from edgecxr.lab.train import model
+from edgecxr.lab.train.recipes import recipe
+from edgecxr_export.graphs.deploy import deploy_model
+from edgecxr_export.graphs.onnx_graph import convert, serialise
 chosen = replace(recipe("default"), input_size=96)
 model.build(chosen, 3)  # moves Keras's counters of names on
 reference = model.build(chosen, 3)
