@@ -32,10 +32,15 @@ class Example:
     split: str | None
     group: str
     columns: Mapping[str, str]  # the manifest's row; empty for a folder per class
+    folder: str = ""  # the name of its data folder, where there are several
 
     @property
     def origin(self) -> str:
         return self.columns.get("origin", "")
+
+    @property
+    def source(self) -> str:
+        return self.columns.get("source", "")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgecxr.errors import DataError, UsageError
 from edgecxr.lab.dataset import Dataset, folds, read_dataset, with_splits, without_origin
 from edgecxr.lab.run import Logits, Run
-from edgecxr.lab.train import pictures as training_pictures
+from edgecxr.lab.train.pictures import Corpus
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,11 @@ def load(
         raise DataError(
             f"the pictures must have the run's labels {', '.join(run.labels)}, got {', '.join(dataset.labels)}: {data}"
         )
-    fingerprint, contents = training_pictures.fingerprints(dataset.examples)
-    if fingerprint != described["fingerprint"]:
+    corpus, total = Corpus(dataset.examples), len(dataset.examples)
+    inputs = corpus.inputs(run.contract, cache, lambda done: advance(done, total))
+    if corpus.fingerprint(dataset.examples) != described["fingerprint"]:
         raise DataError(f"the pictures aren't those the run was fitted on, their fingerprint is another: {data}")
-    total = len(dataset.examples)
-    return Labelled(
-        dataset,
-        training_pictures.load(dataset.examples, run.contract, cache, contents, lambda done: advance(done, total)),
-    )
+    return Labelled(dataset, inputs)
 
 
 def run_splits(dataset: Dataset, run: Run) -> Dataset:

@@ -16,7 +16,7 @@ from edgecxr.lab.evaluation.temperature import fit_temperature
 from edgecxr.lab.run import DESCRIPTION, FOLDS, Logits, read_run, write_json
 from edgecxr.lab.train import checkpoint, storage
 from edgecxr.lab.train.fit import Call, accuracy, fit_dataset, weights_identity
-from edgecxr.lab.train.pictures import fingerprint
+from edgecxr.lab.train.pictures import Corpus
 from edgecxr.lab.train.recipes import Recipe
 
 SCHEMA = 1
@@ -49,15 +49,27 @@ def cross_validate(
     dataset = read_dataset(data)
     dataset = dataset.where(where) if where else dataset
     call = Call(data, recipe, backbone_weights, seed, where or {})
+    corpus = Corpus(dataset.examples)
     parts = []
     for number, part in enumerate(folds(dataset, count, seed), start=1):
         run = folder / f"fold-{number}"
         if resume and (run / DESCRIPTION).is_file():
-            _check_finished(run, call, part)
+            _check_finished(run, call, part, corpus)
         else:
             console.print(f"fold {number} of {count}", highlight=False)
             note = {"fold": number, "folds": count}
-            fit_dataset(call, part, run, resume=resume, console=console, note=note, **options)
+            # Each picture is learnt from in some fold, and one contract for all of them means one decoding.
+            fit_dataset(
+                call,
+                part,
+                run,
+                resume=resume,
+                console=console,
+                note=note,
+                corpus=corpus,
+                sized=dataset.examples,
+                **options,
+            )
         parts.append(_out_of_fold(run))
     report = {
         "schema": SCHEMA,
@@ -75,13 +87,13 @@ def cross_validate(
     return report
 
 
-def _check_finished(run: Path, call: Call, dataset: Dataset) -> None:
+def _check_finished(run: Path, call: Call, dataset: Dataset, corpus: Corpus) -> None:
     """Raise UsageError where the finished fold is another call's: its test pictures wouldn't be this fold's."""
     found = read_run(run).description
     expected = {
         "recipe": call.recipe.to_json(),
         "seed": call.seed,
-        "data": fingerprint(dataset.examples),
+        "data": corpus.fingerprint(dataset.examples),
         "backbone weights": weights_identity(call.backbone_weights),
     }
     then = {

@@ -1,8 +1,8 @@
 """Xception without its top, with as many middle blocks as asked for; every layer has a fixed name.
 
-After Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR 2017, figure 5. With 8 middle blocks
-it is `keras.applications.Xception(include_top=False)`: the same layers in the same order, so that its weights load by
-position, under the same names where those are fixed there (the shortcuts' are numbered anew in every model).
+After Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR 2017, figure 5. With 8 middle
+blocks it is `keras.applications.Xception(include_top=False)`: the same layers in the same order, so that its weights
+load by position, under the same names where those are fixed there (the shortcuts' are numbered anew in every model).
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def backbone(size: int, middle_blocks: int = MIDDLE_BLOCKS, channels: int = 3) -
 
 def _halved(x: Any, block: str, filters: tuple[int, int], *, relu_first: bool = True) -> Any:
     """Two separable convolutions and a pooling, beside a strided 1x1 convolution: half the height and width."""
-    shortcut = keras.layers.Conv2D(
-        filters[1], 1, strides=2, padding="same", use_bias=False, name=f"{block}_shortcut"
-    )(x)
+    shortcut = keras.layers.Conv2D(filters[1], 1, strides=2, padding="same", use_bias=False, name=f"{block}_shortcut")(
+        x
+    )
     shortcut = _norm(shortcut, f"{block}_shortcut")
     for place, width in enumerate(filters, start=1):
         name = f"{block}_sepconv{place}"

@@ -268,7 +268,7 @@ def test_a_signal_before_the_first_epoch_is_told_and_leaves_nothing_half_done(
 
     recipe, cache = head_only(1e-3), tmp_path / "cache"
     places = (
-        (images, "network_input", "while the pictures were decoded"),
+        (images, "prepare", "while the pictures were decoded"),
         (features, "_forward", "while the frozen backbone's features were computed"),
     )
     for module, name, when in places:

@@ -100,7 +100,9 @@ def test_fewer_blocks_are_the_first_ones_and_more_than_there_are_is_refused(thei
     # 8 - 2 middle blocks, each of three separable convolutions (3 x 3, and 728 to 728) with norms (4 values a channel).
     assert theirs.count_params() - shallow.count_params() == 6 * 3 * (9 * 728 + 728 * 728 + 4 * 728)
     for name in ("block6_sepconv3", "block13_sepconv1"):
-        for mine, their in zip(shallow.get_layer(name).get_weights(), theirs.get_layer(name).get_weights(), strict=True):
+        for mine, their in zip(
+            shallow.get_layer(name).get_weights(), theirs.get_layer(name).get_weights(), strict=True
+        ):
             assert np.array_equal(mine, their)
     models.freeze(models.build(recipe, 2), "block13")
     with pytest.raises(UsageError, match="of a backbone with as many middle blocks, they lack block7_sepconv1"):
