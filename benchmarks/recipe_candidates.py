@@ -133,7 +133,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 run = Path(scratch) / "run"
                 print(f"{name}, seed {seed}", flush=True)
-                call = Call(options.data, chosen, options.backbone_weights, seed)
+                call = Call((options.data,), chosen, options.backbone_weights, seed)
                 fit_dataset(call, dataset, run, cache=cache, workers=1)
                 rows.append({"variant": name, "seed": seed, **measure(run, others, cache)})
             report = {

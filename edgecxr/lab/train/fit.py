@@ -22,7 +22,7 @@ from rich.console import Console
 
 import edgecxr
 from edgecxr.errors import UsageError
-from edgecxr.lab.dataset import MANIFEST, Dataset, Example, read_dataset, with_splits, without_origin
+from edgecxr.lab.dataset import MANIFEST, Dataset, Example
 from edgecxr.lab.run import (
     CURVES,
     DESCRIPTION,
@@ -35,6 +35,8 @@ from edgecxr.lab.run import (
     write_json,
     write_logits,
 )
+from edgecxr.lab.selection import Selection, check_told_apart
+from edgecxr.lab.sources import read_datasets
 from edgecxr.lab.train import accelerator as accelerators
 from edgecxr.lab.train import checkpoint, storage
 from edgecxr.lab.train import model as models
@@ -57,23 +59,21 @@ HDF5_OVERHEAD = 2**21  # bytes, beside the values: 0.4 MB in a file of 84
 class Call:
     """What decides a fit, besides the hardware."""
 
-    data: Path
+    data: tuple[Path, ...]
     recipe: Recipe
     backbone_weights: str = "imagenet"  # or none, a path, or a RUN
     seed: int = 0
-    where: Mapping[str, str] = field(default_factory=dict)  # manifest columns that pictures must have
-    hold_out_origin: str | None = None  # test on this origin alone, learn from the others
+    selection: Selection = field(default_factory=Selection)
 
 
 def fit(
-    data: Path,
+    data: Path | Sequence[Path],
     folder: Path,
     recipe: Recipe,
     *,
     backbone_weights: str = "imagenet",
     seed: int = 0,
-    where: Mapping[str, str] | None = None,
-    hold_out_origin: str | None = None,
+    selection: Selection | None = None,
     device: str = "auto",
     resume: bool = False,
     cache: Path | None = None,
@@ -82,16 +82,18 @@ def fit(
 ) -> None:
     """Fit `recipe` on the train split of `data` and write a RUN to `folder`, which must be absent or empty.
 
-    The dev split is watched, never learnt from; the test split's logits are computed once, after the last step, and
-    nothing here looks at them. With `resume`, an unfinished run in `folder` goes on from its last checkpoint; on the
-    same processor and thread count it ends with the same bits as if it had never stopped.
+    Several folders are one data set, whose films are called FOLDERNAME/file. The dev split is watched, never learnt
+    from; the test split's logits are computed once, after the last step, and nothing here looks at them. With `resume`,
+    an unfinished run in `folder` goes on from its last checkpoint; on the same processor and thread count it ends with
+    the same bits as if it had never stopped.
 
     Raises UsageError, DataError, UnavailableError, StorageError, DivergedError, and Interrupted after a signal.
     """
-    call = Call(data, recipe, backbone_weights, seed, where or {}, hold_out_origin)
-    dataset = read_dataset(data)
-    dataset = dataset.where(call.where) if call.where else dataset
-    dataset = with_splits(dataset, seed) if hold_out_origin is None else without_origin(dataset, hold_out_origin, seed)
+    folders = (data,) if isinstance(data, Path) else tuple(data)
+    call = Call(folders, recipe, backbone_weights, seed, selection or Selection())
+    dataset = call.selection.of(read_datasets(folders), seed)
+    if call.selection.held_out:
+        check_told_apart(dataset)
     fit_dataset(call, dataset, folder, device=device, resume=resume, cache=cache, workers=workers, console=console)
 
 
@@ -105,11 +107,10 @@ def fit_dataset(
     cache: Path | None = None,
     workers: int = 1,
     console: Console | None = None,
-    note: Mapping[str, Any] | None = None,
     corpus: Corpus | None = None,
     sized: Sequence[Example] | None = None,
 ) -> None:
-    """`fit` on a dataset whose splits are made; `note` goes into the run's description of its data.
+    """`fit` on a dataset whose splits are made.
 
     Fits of the same pictures in other splits share a `corpus` that holds them all, and so read each file once. The
     resolution of `sized` decides the contract (default: of the train split).
@@ -120,13 +121,14 @@ def fit_dataset(
         raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
     if (folder / DESCRIPTION).exists():
         raise UsageError(f"the run is finished, there is nothing to resume: {folder}")
-    for place in (folder, cache):
-        _check_outside(call.data, place)
+    for data in call.data:
+        for place in (folder, cache):
+            _check_outside(data, place)
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
     accelerator = accelerators.choose(device, recipe.batch_size)
     contract = Contract(height=recipe.input_size, width=recipe.input_size)
-    corpus = corpus or Corpus(dataset.examples)
+    corpus = corpus or Corpus(dataset.examples, apart=True)
     contract = replace(contract, source_size=corpus.source_size(sized or dataset.split("train"), contract))
     backbone = weights_identity(call.backbone_weights)
     mixed = recipe.mixed_precision and accelerator.bfloat16
@@ -180,6 +182,7 @@ def fit_dataset(
     final = models.build(recipe, len(dataset.labels))
     final.set_weights(values)
     by_split = {split: _logits(final, dataset, corpus, inputs, split) for split in ("dev", "test")}
+    places = [str(data.resolve()) for data in call.data]
     size = sum(value.nbytes for value in values)
     storage.check_room(folder / WEIGHTS, size + size // 50 + HDF5_OVERHEAD, "the run's weights")
     try:
@@ -197,15 +200,13 @@ def fit_dataset(
             "seed": call.seed,
             "backbone_weights": backbone,
             "data": {
-                "folder": str(call.data.resolve()),
+                **({"folder": places[0]} if len(places) == 1 else {"folders": places}),
                 "fingerprint": data_fingerprint,
-                "where": dict(call.where),
-                "hold_out_origin": call.hold_out_origin,
-                **(note or {}),
+                **call.selection.to_json(),
                 "splits": {
                     split: dict(Counter(e.label for e in dataset.split(split))) for split in ("train", "dev", "test")
                 },
-                "sources": sorted({e.columns["source"] for e in dataset.examples if e.columns.get("source")}),
+                "sources": sorted({e.source for e in dataset.examples if e.source}),
                 "origins": sorted({e.origin for e in dataset.examples if e.origin}),
             },
             "accuracy": {split: accuracy(part) for split, part in by_split.items()},

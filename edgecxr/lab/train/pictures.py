@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from edgecxr.errors import DataError, PictureRejected
 from edgecxr.lab.dataset import Example
+from edgecxr.lab.sources import Twins
 from edgecxr.lab.train import storage
 from edgecxr.pictures import decode as images
 from edgecxr.pictures import files
@@ -36,11 +37,13 @@ Row = tuple[Path, int]  # of an array in the cache
 class Corpus:
     """Labelled pictures, and what is known of their files: whatever is asked for, in whichever order, it is kept.
 
-    Not for several threads. Every method raises DataError for a picture that can't be used.
+    Not for several threads. Every method raises DataError for a picture that can't be used, and, where the sources are
+    to be `apart`, for one whose content another source had before.
     """
 
-    def __init__(self, examples: Sequence[Example]) -> None:
+    def __init__(self, examples: Sequence[Example], *, apart: bool = False) -> None:
         self.examples = tuple(examples)
+        self._apart = apart
         self._sides: dict[Path, int] = {}  # the shorter one, px
         self._kept: dict[Path, bytes] = {}  # files that were read for their size and not hashed yet
         self._hashes: tuple[str, ...] = ()
@@ -80,7 +83,11 @@ class Corpus:
         """SHA-256 of each file, hexadecimal."""
         if not self._hashes:
             with ThreadPoolExecutor(cpus()) as pool:
-                self._hashes = tuple(pool.map(lambda example: _hash(self._bytes(example)), self.examples))
+                found = pool.map(lambda example: _hash(self._bytes(example)), self.examples)
+                admit, hashes = self._admit(), tuple(found)
+            for example, content in zip(self.examples, hashes, strict=True):
+                admit(example, content)
+            self._hashes = hashes
         return self._hashes
 
     def inputs(self, contract: Contract, cache: Path, advance: Callable[[int], Any] = lambda done: None) -> Inputs:
@@ -100,6 +107,7 @@ class Corpus:
     def _decode(self, contract: Contract, cache: Path, key: str, advance: Callable[[int], Any]) -> None:
         """Read and hash every file, decode those that no array of the contract holds, and let this data's stand."""
         known = _known(cache, key)
+        admit = self._admit()
         hashes: list[str] = []
 
         def prepare(example: Example) -> tuple[str, Inputs | None]:
@@ -122,6 +130,7 @@ class Corpus:
                     prepared = pool.map(prepare, self.examples[begin : begin + WINDOW])
                     for index, (found, image) in enumerate(prepared, start=begin):
                         hashes.append(found)
+                        admit(self.examples[index], found)
                         if image is not None:
                             array = begin_array() if array is None else array
                             array[index] = image
@@ -143,6 +152,9 @@ class Corpus:
         for example, row in zip(examples, self.rows(examples), strict=True):
             data.update(json.dumps([example.file, example.label, example.split, hashes[row]]).encode())
         return data.hexdigest()
+
+    def _admit(self) -> Callable[[Example, str], None]:
+        return Twins().add if self._apart else lambda example, content: None
 
     def _file(self, cache: Path, key: str) -> Path:
         return cache / f"pictures-{_hash(''.join(self._hashes).encode())[:16]}-{key}.npy"
