@@ -105,10 +105,13 @@ def train(
         "console": console,
     }
     selections: Any = import_module("edgecxr.lab.selection")
+    left_out = selections.read_left_out(leave_out or (), data)
+    if leave_out:
+        console.print(f"{len(left_out)} films are only tested", highlight=False)
     options["selection"] = selections.Selection(
         extras.conditions(where),
         tuple(ignore_label or ()),
-        selections.read_left_out(leave_out or (), data),
+        left_out,
         held_out=(column, value) if value else None,
     )
     if folds is not None:

@@ -92,8 +92,9 @@ def check_told_apart(dataset: Dataset) -> None:
 def read_left_out(lists: Sequence[Path], data: Sequence[Path]) -> tuple[str, ...]:
     """The names of the films that CSV files list in their column `file`, sorted.
 
-    A name is relative to the folder of its list, or the film's in the data set of the folders `data`. Raises DataError
-    for a list that can't be read, and for a film that isn't there; and what `read_datasets` raises.
+    A name is relative to the folder of its list, or the film's in the data set of the folders `data`; what isn't there
+    needn't be left out. Raises DataError for a list that can't be read, and for one of which no film is there; and what
+    `read_datasets` raises.
     """
     named: set[str] = set()
     if lists:
@@ -101,11 +102,13 @@ def read_left_out(lists: Sequence[Path], data: Sequence[Path]) -> tuple[str, ...
         by_place = {os.path.realpath(example.path): example.file for example in examples}
         by_name = {example.file for example in examples}
         for file in lists:
-            for name in _listed(file):
-                found = by_place.get(os.path.realpath(file.parent / name), name)
-                if found not in by_name:
-                    raise DataError(f"{file} must name films of the data, there is none named {name}")
-                named.add(found)
+            names = _listed(file)
+            found = {by_place.get(os.path.realpath(file.parent / name), name) for name in names} & by_name
+            if not found:
+                raise DataError(
+                    f"a list of films to leave out must name some of the data's, none of {len(names)} is: {file}"
+                )
+            named |= found
     return tuple(sorted(named))
 
 

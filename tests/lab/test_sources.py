@@ -142,7 +142,8 @@ def test_names_to_leave_out_are_the_lists_own_or_the_data_sets(tmp_path: Path) -
     for folder in (one, two):
         (merged / folder.name).symlink_to(folder)
     assert read_left_out([doubts(two, "a0.png")], [merged]) == ("two/a0.png",)
-    with pytest.raises(DataError, match=r"must name films of the data, there is none named a99\.png$"):
+    assert read_left_out([doubts(one, "a0.png", "a99.png")], [one]) == ("a0.png",)
+    with pytest.raises(DataError, match=r"must name some of the data's, none of 1 is: \S+doubts\.csv$"):
         read_left_out([doubts(one, "a99.png")], [one])
     (one / "bad.csv").write_text("name\nx\n")
     with pytest.raises(DataError, match="needs a column file, filled in each row"):
