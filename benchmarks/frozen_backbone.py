@@ -47,7 +47,7 @@ def history(dataset: Dataset, chosen: Recipe, options: argparse.Namespace, seed:
         for file in default_cache().glob("pictures-*.npy"):
             (cache / file.name).symlink_to(file)
         run = Path(scratch) / "run"
-        fit_dataset(Call(options.data, chosen, options.backbone_weights, seed), dataset, run, cache=cache)
+        fit_dataset(Call((options.data,), chosen, options.backbone_weights, seed), dataset, run, cache=cache)
         rows = np.genfromtxt(run / "history.csv", delimiter=",", names=True)
         return [dict(zip(rows.dtype.names, row, strict=True)) for row in np.atleast_1d(rows)]
 

@@ -27,9 +27,10 @@ from sklearn.metrics import roc_auc_score
 
 from edgecxr.lab.dataset import Example, read_dataset, with_splits
 from edgecxr.lab.run import read_run
-from edgecxr.lab.train import model, pictures
+from edgecxr.lab.train import model
 from edgecxr.lab.train.batches import predict
 from edgecxr.lab.train.fit import Call, default_cache, fit_dataset
+from edgecxr.lab.train.pictures import Corpus
 from edgecxr.lab.train.recipes import Augmentation, Recipe, recipe
 
 SIZE = 128  # px
@@ -63,7 +64,7 @@ def measure(run: Path, others: tuple[Example, ...], cache: Path) -> dict[str, fl
     read = read_run(run)
     dev = read.logits("dev")
     fitted = model.load_run(read)
-    inputs = pictures.load(others, read.contract, cache, pictures.fingerprints(others)[1])
+    inputs = Corpus(others).inputs(read.contract, cache)
     logits = predict(fitted, inputs, range(len(others)))
     covid, normal = (read.labels.index(label) for label in ("covid", "normal"))
     truth = np.array([example.label == "covid" for example in others])
@@ -132,7 +133,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 run = Path(scratch) / "run"
                 print(f"{name}, seed {seed}", flush=True)
-                call = Call(options.data, chosen, options.backbone_weights, seed)
+                call = Call((options.data,), chosen, options.backbone_weights, seed)
                 fit_dataset(call, dataset, run, cache=cache, workers=1)
                 rows.append({"variant": name, "seed": seed, **measure(run, others, cache)})
             report = {

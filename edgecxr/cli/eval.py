@@ -21,9 +21,9 @@ def evaluate(
         Path, typer.Argument(metavar="BUNDLE", help="Bundle, or a RUN of edgecxr train; - is the embedded bundle.")
     ],
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Argument(
-            metavar="DATA",
+            metavar="DATA…",
             help="A folder per class, or a folder with a manifest.csv (of a RUN, by default: where it was then).",
         ),
     ] = None,
@@ -74,8 +74,8 @@ def evaluate(
     if reader is not None:
         asked = {"--device": device, "--engine": engine, "--precision": precision, "-j": workers, "--threads": threads}
         _refuse_for_a_run(asked)
-        scored, found = reader(model, data, split, conditions, ignored)
-    elif data is None:
+        scored, found = reader(model, data or [], split, conditions, ignored)
+    elif not data:
         raise UsageError(f"a bundle needs labelled pictures, give DATA: edgecxr eval {model} DATA")
     else:
         bar = terminal.progress(err, "scoring")

@@ -15,7 +15,8 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="What edgecxr train wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle, a folder NAME.edgecxr.")],
     data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="The data of the run (default: where it was then).")
+        list[Path] | None,
+        typer.Option(metavar="DATA", help="The data of the run (default: where it was then); may be repeated."),
     ] = None,
     formats: Annotated[str, typer.Option(help="Files to put into the bundle: of onnx, tflite.")] = "onnx",
     precisions: Annotated[str, typer.Option(help="And in which precisions: of fp32, fp16, int8.")] = "fp32,int8",
@@ -56,7 +57,7 @@ def export(
     stage.export(
         run,
         output,
-        data,
+        data or (),
         options=options,
         name=name,
         version=model_version,

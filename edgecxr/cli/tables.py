@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -144,3 +144,26 @@ def tuning_table(found: Tuning) -> Table:
             "winner" if candidate is found.winner else candidate.left_out,
         )
     return table
+
+
+def left_out_table(report: Mapping[str, Any]) -> Table:
+    """A row for each value that a fit has left out, with 95 % intervals; sensitivity by class."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(printable(report["column"]))
+    for name in ("films", "accuracy", "balanced"):
+        table.add_column(name, justify="right")
+    for label in report["labels"]:
+        table.add_column(printable(label), justify="right")
+    for row in report["values"]:
+        figures = [row["accuracy"], row["balanced_accuracy"], *(row["sensitivity"][name] for name in report["labels"])]
+        table.add_row(printable(row["value"]), str(row["pictures"]), *map(_share, figures))
+    for row in report["untested"]:
+        table.add_row(printable(row["value"]), "", "not tested")
+    return table
+
+
+def _share(figure: Mapping[str, Any]) -> str:
+    if figure["value"] is None:
+        return ""
+    interval = figure["interval95"]
+    return f"{figure['value']:.1%}" + (f" ({interval[0]:.0%}–{interval[1]:.0%})" if interval else "")

@@ -10,14 +10,17 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from edgecxr.cli.extras import conditions, load_lab
+from edgecxr.cli import extras
 from edgecxr.errors import UnavailableError, UsageError
 
 BACKENDS = ("tensorflow", "jax")  # of Keras, that training is tested on
 
 
 def train(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder per class, or a folder with a manifest.csv.")],
+    data: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATA…", help="A folder per class, or a folder with a manifest.csv; several are one."),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The RUN, a folder that is absent or empty.")],
     recipe: Annotated[Literal["default", "seed"], typer.Option(help="seed is the original tutorial's.")] = "default",
     backbone_weights: Annotated[
@@ -45,8 +48,20 @@ def train(
     folds: Annotated[
         int | None, typer.Option(min=2, max=20, help="Cross-validate: a RUN a fold, and folds.json over all of them.")
     ] = None,
-    hold_out_origin: Annotated[
-        str | None, typer.Option(metavar="ORIGIN", help="Leave one source out: test on it, learn from the others.")
+    leave_one_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN[=VALUE]",
+            help="Test on one value of a manifest column, learn from the others: a RUN a value, and left-out.json over "
+            "all of them; or the RUN of that VALUE.",
+        ),
+    ] = None,
+    ignore_label: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="A label that is no class; may be repeated.")
+    ] = None,
+    leave_out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE.csv", help="Films that are only tested, in a column file; may be repeated."),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "gpu"], typer.Option(help="A GPU asked for by name is used or the run fails.")
@@ -62,8 +77,11 @@ def train(
 
     A checkpoint is kept after each epoch and when Ctrl-C or SIGTERM stops the run; --resume goes on from it.
     """
-    if folds is not None and hold_out_origin is not None:
-        raise UsageError("--folds and --hold-out-origin are two ways to choose the test pictures; give one of them")
+    if folds is not None and leave_one_out is not None:
+        raise UsageError("--folds and --leave-one-out are two ways to choose the test pictures; give one of them")
+    column, equals, value = (leave_one_out or "").partition("=")
+    if leave_one_out is not None and not (column and (value or not equals)):
+        raise UsageError(f"--leave-one-out expects COLUMN or COLUMN=VALUE, got {leave_one_out!r}")
     recipes: Any = import_module("edgecxr.lab.train.recipes")
     chosen = recipes.recipe(recipe)
     if input_size is not None:
@@ -80,21 +98,36 @@ def train(
     options: dict[str, Any] = {
         "backbone_weights": backbone_weights,
         "seed": seed,
-        "where": conditions(where),
         "device": device,
         "resume": resume,
         "cache": cache,
         "workers": workers,
         "console": console,
     }
-    if folds is None:
-        fit = load_lab("edgecxr.lab.train.fit", "train").fit
-        fit(data, output, chosen, hold_out_origin=hold_out_origin, **options)
-    else:
-        report = load_lab("edgecxr.lab.train.crossval", "train").cross_validate(data, output, chosen, folds, **options)
+    selections: Any = import_module("edgecxr.lab.selection")
+    left_out = selections.read_left_out(leave_out or (), data)
+    if leave_out:
+        console.print(f"{len(left_out)} films are only tested", highlight=False)
+    options["selection"] = selections.Selection(
+        extras.conditions(where),
+        tuple(ignore_label or ()),
+        left_out,
+        held_out=(column, value) if value else None,
+    )
+    if folds is not None:
+        cross_validate = extras.load_lab("edgecxr.lab.train.crossval", "train").cross_validate
+        report = cross_validate(data, output, chosen, folds, **options)
         share = report["accuracy"]
         low, high = share["interval95"]
         console.print(f"accuracy over {folds} folds: {share['value']:.1%} ({low:.1%}–{high:.1%}); runs in {output}")
+    elif column and not value:
+        report = extras.load_lab("edgecxr.lab.train.leftout", "train").leave_one_out(
+            data, output, chosen, column, **options
+        )
+        console.print(import_module("edgecxr.cli.tables").left_out_table(report))
+        console.print(f"runs and left-out.json in {output}")
+    else:
+        extras.load_lab("edgecxr.lab.train.fit", "train").fit(data, output, chosen, **options)
 
 
 def _choose_backend(device: str) -> None:

@@ -32,10 +32,15 @@ class Example:
     split: str | None
     group: str
     columns: Mapping[str, str]  # the manifest's row; empty for a folder per class
+    folder: str = ""  # the name of its data folder, where there are several
 
     @property
     def origin(self) -> str:
         return self.columns.get("origin", "")
+
+    @property
+    def source(self) -> str:
+        return self.columns.get("source", "")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,15 @@ class Dataset:
     folder: Path
     labels: tuple[str, ...]  # sorted
     examples: tuple[Example, ...]
+    beside: tuple[Path, ...] = ()  # further data folders, where there are several
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return (self.folder, *self.beside)
+
+    @property
+    def name(self) -> str:
+        return " + ".join(folder.resolve().name for folder in self.folders)
 
     def split(self, name: str) -> tuple[Example, ...]:
         return tuple(example for example in self.examples if example.split == name)
@@ -98,10 +112,10 @@ def _from_manifest(folder: Path, manifest: Path) -> list[Example]:
         if split is not None and split not in SPLITS:
             raise DataError(f"{manifest} line {line}: split must be one of {', '.join(SPLITS)}, not {split!r}")
         examples.append(Example(folder / file, file, row["label"], split, file, row))
-    return _grouped(examples)
+    return grouped(examples)
 
 
-def _grouped(examples: Sequence[Example]) -> list[Example]:
+def grouped(examples: Sequence[Example]) -> list[Example]:
     """The same with the groups that the columns `group` and `patient` name, joined where they meet.
 
     A patient with films in two groups makes one of them. It is called by its first group in the alphabet, or by its
@@ -163,43 +177,52 @@ def with_splits(dataset: Dataset, seed: int) -> Dataset:
     split has no picture of a class.
     """
     dataset = _split(dataset, seed)
-    _check_splits(dataset, SPLITS)
+    check_splits(dataset, SPLITS)
     return dataset
 
 
 def _split(dataset: Dataset, seed: int, shares: Mapping[str, float] = SHARES) -> Dataset:
-    given = {example.split is not None for example in dataset.examples}
-    if given == {True, False}:
-        raise DataError("some pictures of the manifest have a split and some don't")
-    if given == {False}:
+    by_folder: dict[str, list[Example]] = defaultdict(list)
+    for example in dataset.examples:
+        by_folder[example.folder].append(example)
+    if all(example.split is None for example in dataset.examples):
         return replace(dataset, examples=tuple(_assigned(dataset.examples, seed, shares)))
-    return dataset
+    examples: list[Example] = []
+    for own in by_folder.values():  # of several data folders, one may bring splits where another brings none
+        given = {example.split is not None for example in own}
+        if given == {True, False}:
+            raise DataError("some pictures of the manifest have a split and some don't")
+        examples += own if given == {True} else _assigned(own, seed, shares)
+    return replace(dataset, examples=tuple(examples))
 
 
-def without_origin(dataset: Dataset, origin: str, seed: int) -> Dataset:
-    """Splits for leave-one-source-out: everything of `origin` is the test split, the others are learnt from.
+def without_value(dataset: Dataset, column: str, value: str, seed: int) -> Dataset:
+    """Splits for leave-one-out: all films whose `column` has this `value` are the test split, others are learnt from.
 
     The others keep the splits that the manifest gives; their test pictures are left out, so that they stay unseen.
     Where it gives none, they are all learnt from (a fifth of them as the dev split).
-    A group with a picture of `origin` is left out of the others. Raises DataError for an unknown origin, and where a
+    A group with a picture of the value is left out of the others. Raises DataError for an unknown value, and where a
     class would vanish from what is learnt from.
     """
-    origins = sorted({example.origin for example in dataset.examples if example.origin})
-    if origin not in origins:
-        raise DataError(
-            f"--hold-out-origin expects one of {'; '.join(origins) or 'none, there are none'}, got {origin!r}"
-        )
-    held_out = [replace(example, split="test") for example in dataset.examples if example.origin == origin]
+    values = values_of(dataset, column)
+    if value not in values:
+        raise DataError(f"{column} must be one of {'; '.join(values) or 'none, there are none'}, got {value!r}")
+    held_out = [replace(e, split="test") for e in dataset.examples if e.columns.get(column) == value]
     groups = {example.group for example in held_out}
     others = replace(dataset, examples=tuple(e for e in dataset.examples if e.group not in groups))
     vanished = [label for label in dataset.labels if label not in {example.label for example in others.examples}]
     if vanished:
-        raise DataError(f"without the origin {origin!r} no picture of {', '.join(vanished)} is left to learn from")
+        raise DataError(f"without the {column} {value!r} no picture of {', '.join(vanished)} is left to learn from")
     split = _split(others, seed, SHARES_BESIDE_A_TEST)
     kept = [example for example in split.examples if example.split != "test"]
     held = replace(dataset, examples=tuple(sorted([*kept, *held_out], key=lambda example: example.file)))
-    _check_splits(held, ("train", "dev"))
+    check_splits(held, ("train", "dev"))
     return held
+
+
+def values_of(dataset: Dataset, column: str) -> list[str]:
+    """The different values of a manifest column, sorted, less the empty one."""
+    return sorted({example.columns.get(column, "") for example in dataset.examples} - {""})
 
 
 def folds(dataset: Dataset, count: int, seed: int) -> list[Dataset]:
@@ -224,11 +247,11 @@ def folds(dataset: Dataset, count: int, seed: int) -> list[Dataset]:
             split_of |= {group: "dev" if place % 5 == 0 else "train" for place, group in enumerate(rest)}
         examples = [replace(e, split=split_of.get(e.group, "test")) for e in dataset.examples]
         made.append(replace(dataset, examples=tuple(examples)))
-        _check_splits(made[-1], SPLITS)
+        check_splits(made[-1], SPLITS)
     return made
 
 
-def _check_splits(dataset: Dataset, complete: Sequence[str]) -> None:
+def check_splits(dataset: Dataset, complete: Sequence[str]) -> None:
     """Raise DataError where a group is divided, or one of the splits `complete` has no picture of a class."""
     splits_of: dict[str, set[str | None]] = defaultdict(set)
     for example in dataset.examples:

@@ -31,6 +31,7 @@ HISTORY = "history.csv"
 CURVES = "curves.png"
 LOGITS = "logits.npz"
 FOLDS = "folds.json"  # of a cross-validation, beside its runs
+LEFT_OUT = "left-out.json"  # of fits that each leave one value of a column out, beside their runs
 SCHEMA = 1
 
 
@@ -56,6 +57,14 @@ class Run:
     @property
     def weights(self) -> Path:
         return self.folder / WEIGHTS
+
+    @property
+    def data_folders(self) -> tuple[Path, ...]:
+        """Where the labelled pictures were; none where the run doesn't say."""
+        data = self.description.get("data")
+        found = data.get("folders", [data.get("folder")]) if isinstance(data, dict) else []
+        known = isinstance(found, list) and all(isinstance(folder, str) and folder for folder in found)
+        return tuple(map(Path, found)) if known else ()
 
     def logits(self, split: str) -> Logits:
         try:

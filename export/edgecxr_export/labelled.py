@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr.errors import DataError, UsageError
-from edgecxr.lab.dataset import Dataset, folds, read_dataset, with_splits, without_origin
+from edgecxr.lab.dataset import Dataset
 from edgecxr.lab.run import Logits, Run
-from edgecxr.lab.train import pictures as training_pictures
+from edgecxr.lab.selection import Selection
+from edgecxr.lab.sources import read_datasets
+from edgecxr.lab.train.pictures import Corpus
 
 
 @dataclass(frozen=True)
@@ -31,40 +33,29 @@ class Labelled:
 
 
 def load(
-    run: Run, data: Path | None, cache: Path, advance: Callable[[int, int], Any] = lambda done, total: None
+    run: Run, data: Sequence[Path], cache: Path, advance: Callable[[int, int], Any] = lambda done, total: None
 ) -> Labelled:
     """The pictures that the run was fitted on, in the run's splits; raises UsageError or DataError for others."""
     described = run.description["data"]
-    if data is None:
-        if not described.get("folder"):
-            raise UsageError("the run doesn't say where its pictures are; give --data DIR")
-        data = Path(described["folder"])
-    dataset = read_dataset(data)
-    if described.get("where"):
-        dataset = dataset.where(described["where"])
-    dataset = run_splits(dataset, run)
+    folders = data or run.data_folders
+    if not folders:
+        raise UsageError("the run doesn't say where its pictures are; give --data DIR")
+    dataset = run_splits(read_datasets(folders), run)
+    place = ", ".join(map(str, folders))
     if dataset.labels != run.labels:
         raise DataError(
-            f"the pictures must have the run's labels {', '.join(run.labels)}, got {', '.join(dataset.labels)}: {data}"
+            f"the pictures must have the run's labels {', '.join(run.labels)}, got {', '.join(dataset.labels)}: {place}"
         )
-    fingerprint, contents = training_pictures.fingerprints(dataset.examples)
-    if fingerprint != described["fingerprint"]:
-        raise DataError(f"the pictures aren't those the run was fitted on, their fingerprint is another: {data}")
-    total = len(dataset.examples)
-    return Labelled(
-        dataset,
-        training_pictures.load(dataset.examples, run.contract, cache, contents, lambda done: advance(done, total)),
-    )
+    corpus, total = Corpus(dataset.examples), len(dataset.examples)
+    inputs = corpus.inputs(run.contract, cache, lambda done: advance(done, total))
+    if corpus.fingerprint(dataset.examples) != described["fingerprint"]:
+        raise DataError(f"the pictures aren't those the run was fitted on, their fingerprint is another: {place}")
+    return Labelled(dataset, inputs)
 
 
 def run_splits(dataset: Dataset, run: Run) -> Dataset:
-    """The data in the splits that the run was fitted on: the manifest's, made by group, of a fold, or by origin."""
-    described, seed = run.description["data"], run.description["seed"]
-    if described.get("hold_out_origin"):
-        return without_origin(dataset, described["hold_out_origin"], seed)
-    if described.get("folds"):
-        return folds(dataset, described["folds"], seed)[int(described["fold"]) - 1]
-    return with_splits(dataset, seed)
+    """The data as the run was fitted on them: its films, in its splits."""
+    return Selection.from_json(run.description["data"]).of(dataset, run.description["seed"])
 
 
 def ordered(stored: Logits, data: Labelled, split: str) -> Logits:

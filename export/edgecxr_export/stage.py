@@ -55,7 +55,7 @@ class Options:
 def export(
     run_folder: Path,
     output: Path,
-    data: Path | None = None,
+    data: Path | Sequence[Path] = (),
     *,
     options: Options | None = None,
     name: str = "xception-cxr",
@@ -69,8 +69,9 @@ def export(
 ) -> Bundle:
     """Make the bundle `output` (NAME.edgecxr) of the RUN in `run_folder`, and return it opened and checked.
 
-    `data` is the folder of labelled pictures that the run was fitted on (default: the one the run names): its training
-    pictures calibrate int8, on dev everything is chosen, and the whole test split is read once, for the final gate.
+    `data` is the folder, or are the folders, of the labelled pictures that the run was fitted on (default: as the run
+    names them): its training pictures calibrate int8, on dev everything is chosen, and the whole test split is read
+    once, for the final gate.
     `notes`, `twins` (of benchmarks/twins.py) and `other_sources` (reports of `edgecxr eval` on data from elsewhere) go
     into the model card; the last two into reports/ as well.
 
@@ -93,7 +94,7 @@ def export(
     about = About(name, version, notes, twins, other_sources)
     try:
         with bar(console, "decoding") as advance:
-            pictures = labelled.load(run, data, cache or default_cache(), advance)
+            pictures = labelled.load(run, [data] if isinstance(data, Path) else data, cache or default_cache(), advance)
         try:
             found = _found(run, pictures, options, about, console)
         except refusals.Refused as refused:

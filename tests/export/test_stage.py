@@ -22,7 +22,7 @@ from edgecxr.engines import ov
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.engines.select import Asked
 from edgecxr.errors import DataError, GateError, StorageError, UsageError
-from edgecxr.lab.dataset import Dataset, folds, read_dataset, without_origin
+from edgecxr.lab.dataset import Dataset, folds, read_dataset, without_value
 from edgecxr.lab.run import read_run
 from edgecxr_export.bundle.golden import TOLERANCES, golden_inputs
 from edgecxr_export.labelled import run_splits
@@ -351,8 +351,9 @@ def test_the_splits_are_made_again_as_the_run_had_them(run_folder: Path, folder:
 
     assert of_a_run() == splits(data)
     assert of_a_run(fold=2, folds=3) == splits(folds(data, 3, run.description["seed"])[1])
-    held_out = of_a_run(hold_out_origin="adult, B")
-    assert held_out == splits(without_origin(data, "adult, B", run.description["seed"]))
+    held_out = of_a_run(held_out={"column": "origin", "value": "adult, B"})
+    assert held_out == splits(without_value(data, "origin", "adult, B", run.description["seed"]))
+    assert held_out == of_a_run(hold_out_origin="adult, B")  # as it was called before
     assert {file for file, split in held_out.items() if split == "test"} == {f"normal/1-{n:02}.png" for n in range(11)}
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecxr.errors import DataError
-from edgecxr.lab.dataset import SPLITS, Dataset, Example, folds, read_dataset, with_splits, without_origin
+from edgecxr.lab.dataset import SPLITS, Dataset, Example, folds, read_dataset, with_splits, without_value
 
 HEADER = "file,label,split,group,origin\n"
 
@@ -290,7 +290,7 @@ def test_a_held_out_origin_is_the_test_split_and_nothing_of_its_groups_is_learnt
     data: Dataset, origin: str, seed: int
 ) -> None:
     try:
-        held = without_origin(data, origin, seed)
+        held = without_value(data, "origin", origin, seed)
     except DataError as error:
         assert origin in str(error) or "split has no picture" in str(error)
         return
@@ -308,8 +308,8 @@ def held_rows() -> list[tuple[str, str, str, str | None]]:
 def test_a_held_out_origin_that_alone_has_a_class_is_refused() -> None:
     rows = [*held_rows(), *((("c", f"c{i}", "x", None)) for i in range(8))]
     with pytest.raises(DataError, match="without the origin 'x' no picture of c is left to learn from"):
-        without_origin(dataset(rows), "x", 0)
-    held = without_origin(dataset(rows), "y", 0)
+        without_value(dataset(rows), "origin", "x", 0)
+    held = without_value(dataset(rows), "origin", "y", 0)
     assert {e.label for e in held.split("test")} == {"a", "b"}
     assert {e.label for e in held.split("train")} == {"a", "b", "c"}
 
@@ -318,19 +318,19 @@ def test_a_class_that_vanishes_with_the_groups_of_an_origin_is_refused_too() -> 
     # Every picture of c shares its patient with one of origin x.
     rows = [*held_rows(), *(("c", f"c{i}", origin, None) for i in range(8) for origin in "xy")]
     with pytest.raises(DataError, match="without the origin 'x' no picture of c is left to learn from"):
-        without_origin(dataset(rows), "x", 0)
+        without_value(dataset(rows), "origin", "x", 0)
 
 
 def test_an_unknown_origin_is_refused_and_the_known_ones_named() -> None:
-    with pytest.raises(DataError, match="--hold-out-origin expects one of x; y, got 'z'"):
-        without_origin(dataset(held_rows()), "z", 0)
-    with pytest.raises(DataError, match="expects one of none, there are none, got ''"):
-        without_origin(dataset([("a", "1", "", None), ("b", "2", "", None)]), "", 0)
+    with pytest.raises(DataError, match="origin must be one of x; y, got 'z'"):
+        without_value(dataset(held_rows()), "origin", "z", 0)
+    with pytest.raises(DataError, match="origin must be one of none, there are none, got ''"):
+        without_value(dataset([("a", "1", "", None), ("b", "2", "", None)]), "origin", "", 0)
 
 
 def test_without_given_splits_nothing_of_the_other_origins_is_left_unused() -> None:
     data = dataset(held_rows())
-    held = without_origin(data, "x", 0)
+    held = without_value(data, "origin", "x", 0)
     assert {e.file for e in held.examples} == {e.file for e in data.examples}
     assert Counter(e.split for e in held.examples) == {"test": 16, "train": 12, "dev": 4}
 
@@ -339,7 +339,7 @@ def test_the_manifests_splits_hold_for_what_is_learnt_from() -> None:
     # The other origin has no test picture of b, and needs none: its test pictures aren't used.
     rows = [("a", f"a{s}", "y", s) for s in SPLITS] + [("b", f"b{s}", "y", s) for s in ("train", "dev")]
     rows += [(label, f"{label}x{s}", "x", s) for label in "ab" for s in SPLITS]
-    held = without_origin(dataset(rows), "x", 0)
+    held = without_value(dataset(rows), "origin", "x", 0)
     kept = {(e.group, e.split) for e in held.examples if e.origin == "y"}
     assert kept == {("atrain", "train"), ("adev", "dev"), ("btrain", "train"), ("bdev", "dev")}
     assert len(held.split("test")) == 6

@@ -221,10 +221,7 @@ def confounded(column: str, table: Mapping[str, Mapping[str, int]]) -> Finding:
         title,
         f"{len(single)} of {len(table)} ({shown})",
         f"A model may learn the {column} instead of the disease: add pictures of these classes from elsewhere, compare "
-        f"classes within one {column}, and test on one that it hasn't seen (edgecxr train --hold-out-origin)."
-        if column == "origin"
-        else f"A model may learn the {column} instead of the disease: add pictures of these classes from elsewhere and "
-        f"compare classes within one {column}.",
+        f"classes within one {column}, and test on one that it hasn't seen (edgecxr train --leave-one-out {column}).",
         {**values, f"{column}s": len(places)},
     )
 

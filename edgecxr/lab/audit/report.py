@@ -68,7 +68,7 @@ def audit(
     return {
         "schema": SCHEMA,
         "edgecxr": edgecxr.__version__,
-        "data": dataset.folder.resolve().name,
+        "data": dataset.name,
         "seed": seed,
         "pictures": len(films),
         "labels": dict(sorted(Counter(example.label for example in films.examples).items())),

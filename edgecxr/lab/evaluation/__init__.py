@@ -10,5 +10,5 @@
     plots, page the report, drawn; as a page without films
     temperature the one number that makes confidences honest, fitted on dev logits (numpy only)
 
-Nothing is imported here: `edgecxr.evaluation.temperature` needs numpy only.
+Nothing is imported here: `edgecxr.lab.evaluation.temperature` needs numpy only.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from edgecxr.bundle import load
 from edgecxr.engines.select import Asked
 from edgecxr.errors import UsageError
 from edgecxr.lab import run as runs
-from edgecxr.lab.dataset import read_dataset
+from edgecxr.lab.dataset import Dataset
 from edgecxr.lab.evaluation.operating import fit_operating_points
 from edgecxr.lab.evaluation.score import (
     Scored,
@@ -28,12 +28,13 @@ from edgecxr.lab.evaluation.score import (
     stored,
 )
 from edgecxr.lab.evaluation.temperature import fit_temperature
+from edgecxr.lab.sources import read_datasets
 from edgecxr.scoring.postprocess import probabilities
 from edgecxr.scoring.session import open_session
 
 # What else the report needs to know: data, labels, split, temperature, operating_points, provenance.
 Found = dict[str, Any]
-Reader = Callable[[Path, Path | None, str | None, dict[str, str], list[str]], tuple[Scored, Found]]
+Reader = Callable[[Path, Sequence[Path], str | None, dict[str, str], list[str]], tuple[Scored, Found]]
 
 
 def reader_of(path: Path) -> Reader | None:
@@ -44,7 +45,7 @@ def reader_of(path: Path) -> Reader | None:
 
 def of_bundle(
     path: Path,
-    data: Path,
+    data: Sequence[Path],
     split: str | None,
     conditions: dict[str, str],
     ignored: list[str],
@@ -58,7 +59,7 @@ def of_bundle(
     `advance` is told the number of pictures done, and of all.
     """
     opened = load(None if str(path) == "-" else path)
-    dataset = read_dataset(data)
+    dataset = read_datasets(data)
     check_ignored(ignored, dataset.labels, opened.labels)
     chosen = split or default_split(dataset)
     examples = select(dataset.where(conditions), opened.labels, chosen, ignored)
@@ -66,7 +67,7 @@ def of_bundle(
     done = itertools.count(1)
     scored = score(session, examples, lambda _: advance(next(done), len(examples)))
     return scored, {
-        "data": data.resolve().name,
+        "data": dataset.name,
         "labels": opened.labels,
         "split": chosen,
         "temperature": opened.temperature,
@@ -76,20 +77,20 @@ def of_bundle(
 
 
 def of_run(
-    path: Path, data: Path | None, split: str | None, conditions: dict[str, str], ignored: list[str]
+    path: Path, data: Sequence[Path], split: str | None, conditions: dict[str, str], ignored: list[str]
 ) -> tuple[Scored, Found]:
     """The logits that the run stored; temperature and operating points are fitted on those of dev, as an export's."""
 
     chosen = run_split(split)
     run = runs.read_run(path)
     dev, part = _logits(run, "dev"), _logits(run, chosen)
-    dataset = read_dataset(data or _folder_of(run))
+    dataset = _films_of(run, data)
     check_ignored(ignored, dataset.labels, run.labels)
     scored = stored(dataset, run.labels, part.files, part.classes, part.logits)
     temperature = fit_temperature(dev.logits, dev.classes).temperature
     calibrated = probabilities(dev.logits, temperature)
     return narrowed(scored, dataset.where(conditions), ignored), {
-        "data": dataset.folder.resolve().name,
+        "data": dataset.name,
         "labels": run.labels,
         "split": chosen,
         "temperature": temperature,
@@ -99,7 +100,7 @@ def of_run(
 
 
 def of_folds(
-    path: Path, data: Path | None, split: str | None, conditions: dict[str, str], ignored: list[str]
+    path: Path, data: Sequence[Path], split: str | None, conditions: dict[str, str], ignored: list[str]
 ) -> tuple[Scored, Found]:
     """The out-of-fold logits of a cross-validation, each with the temperature fitted on its own fold's dev part.
 
@@ -110,7 +111,7 @@ def of_folds(
     found = [runs.read_run(path / f"fold-{number}") for number in range(1, _fold_count(path) + 1)]
     if len({run.labels for run in found}) > 1:
         raise UsageError(f"not one cross-validation, its folds have different labels: {path}")
-    dataset = read_dataset(data or _folder_of(found[0]))
+    dataset = _films_of(found[0], data)
     check_ignored(ignored, dataset.labels, found[0].labels)
     parts = [_logits(run, "test") for run in found]
     files = [file for part in parts for file in part.files]
@@ -122,7 +123,7 @@ def of_folds(
         dev = _logits(run, "dev")
         temperature_of |= dict.fromkeys(part.files, fit_temperature(dev.logits, dev.classes).temperature)
     return scored, {
-        "data": dataset.folder.resolve().name,
+        "data": dataset.name,
         "labels": found[0].labels,
         "split": f"test of {len(found)} folds",
         "temperature": np.array([temperature_of[example.file] for example in scored.examples]),
@@ -150,13 +151,12 @@ def _logits(run: runs.Run, split: str) -> runs.Logits:
     return part
 
 
-def _folder_of(run: runs.Run) -> Path:
-    """Where the run's pictures were; raises UsageError where it doesn't say."""
-    data = run.description.get("data")
-    folder = data.get("folder") if isinstance(data, dict) else None
-    if not (folder and isinstance(folder, str)):
+def _films_of(run: runs.Run, data: Sequence[Path]) -> Dataset:
+    """The labelled pictures in `data`, or where the run's were; raises UsageError where it doesn't say."""
+    folders = data or run.data_folders
+    if not folders:
         raise UsageError(f"the run doesn't say where its pictures are; give DATA: {run.folder}")
-    return Path(folder)
+    return read_datasets(folders)
 
 
 def _provenance_of(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from edgecxr.errors import UsageError
 from edgecxr.lab.train import storage
+from edgecxr.lab.train.recipes import Recipe
 
 FILE = "checkpoint.npz"
 SCHEMA = 1
@@ -114,12 +115,17 @@ def load(folder: Path) -> Checkpoint | None:
 
 def check_identity(then: dict[str, Any], identity: dict[str, Any]) -> None:
     """Raise UsageError where `then`, read back from a run, is of another call than `identity`, and say what differs."""
+    found = differing(then, identity)
+    if found:
+        raise UsageError(f"--resume goes on with the same call only; what differs from the run's: {', '.join(found)}")
+
+
+def differing(then: dict[str, Any], identity: dict[str, Any]) -> list[str]:
+    """The keys whose values differ between `then`, read back from a run, and `identity`, sorted."""
     now = json.loads(json.dumps(identity))  # as it reads back: tuples are lists
-    differing = sorted(key for key in now | then if now.get(key) != then.get(key))
-    if differing:
-        raise UsageError(
-            f"--resume goes on with the same call only; what differs from the run's: {', '.join(differing)}"
-        )
+    if "recipe" in then:  # of before a field was there
+        then = {**then, "recipe": json.loads(json.dumps(Recipe.from_json(then["recipe"]).to_json()))}
+    return sorted(key for key in now | then if now.get(key) != then.get(key))
 
 
 def _metrics_variables(model: Any) -> list[Any]:

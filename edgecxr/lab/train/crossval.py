@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,30 @@ import numpy as np
 from rich.console import Console
 
 from edgecxr.errors import UsageError
-from edgecxr.lab.dataset import Dataset, folds, read_dataset
+from edgecxr.lab.dataset import Dataset
 from edgecxr.lab.evaluation.report import evaluate_logits
 from edgecxr.lab.evaluation.temperature import fit_temperature
 from edgecxr.lab.run import DESCRIPTION, FOLDS, Logits, read_run, write_json
+from edgecxr.lab.selection import Selection
+from edgecxr.lab.sources import read_datasets
 from edgecxr.lab.train import checkpoint, storage
 from edgecxr.lab.train.fit import Call, accuracy, fit_dataset, weights_identity
-from edgecxr.lab.train.pictures import fingerprint
+from edgecxr.lab.train.pictures import Corpus
 from edgecxr.lab.train.recipes import Recipe
+from edgecxr.views.terminal import printable
 
 SCHEMA = 1
 
 
 def cross_validate(
-    data: Path,
+    data: Path | Sequence[Path],
     folder: Path,
     recipe: Recipe,
     count: int,
     *,
     backbone_weights: str = "imagenet",
     seed: int = 0,
-    where: Mapping[str, str] | None = None,
+    selection: Selection | None = None,
     resume: bool = False,
     console: Console | None = None,
     **options: Any,
@@ -42,23 +46,23 @@ def cross_validate(
     `resume`, folds that the same call has finished are taken as they are. Raises what `fit` raises.
     """
     console = console or Console(stderr=True, markup=False)
-    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
-    if (folder / FOLDS).exists():
-        raise UsageError(f"the cross-validation is finished, there is nothing to resume: {folder}")
-    dataset = read_dataset(data)
-    dataset = dataset.where(where) if where else dataset
-    call = Call(data, recipe, backbone_weights, seed, where or {})
+    check_output(folder, FOLDS, "cross-validation", resume=resume)
+    folders = (data,) if isinstance(data, Path) else tuple(data)
+    selection = selection or Selection()
+    everything = read_datasets(folders)
+    dataset = selection.narrowed(everything)
+    calls = [
+        Call(folders, recipe, backbone_weights, seed, replace(selection, fold=(number, count)))
+        for number in range(1, count + 1)
+    ]
+    made = [call.selection.of(everything, seed) for call in calls]  # what can't be is said before the first fit
+    # Each picture is learnt from in some fold, and one contract for all of them means one decoding.
+    options |= {"corpus": Corpus(dataset.examples, apart=True), "sized": dataset.examples}
     parts = []
-    for number, part in enumerate(folds(dataset, count, seed), start=1):
+    for number, (call, part) in enumerate(zip(calls, made, strict=True), start=1):
         run = folder / f"fold-{number}"
-        if resume and (run / DESCRIPTION).is_file():
-            _check_finished(run, call, part)
-        else:
-            console.print(f"fold {number} of {count}", highlight=False)
-            note = {"fold": number, "folds": count}
-            fit_dataset(call, part, run, resume=resume, console=console, note=note, **options)
-        parts.append(_out_of_fold(run))
+        fit_or_take(call, part, run, f"fold {number} of {count}", resume=resume, console=console, **options)
+        parts.append(answers_of(run))
     report = {
         "schema": SCHEMA,
         "folds": count,
@@ -75,13 +79,40 @@ def cross_validate(
     return report
 
 
-def _check_finished(run: Path, call: Call, dataset: Dataset) -> None:
+def check_output(folder: Path, report: str, what: str, *, resume: bool) -> None:
+    """Raise UsageError where the runs can't go to `folder`, or the `report` over them stands there already."""
+    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
+    if (folder / report).exists():
+        raise UsageError(f"the {what} is finished, there is nothing to resume: {folder}")
+
+
+def fit_or_take(
+    call: Call,
+    dataset: Dataset,
+    run: Path,
+    title: str,
+    *,
+    corpus: Corpus,
+    resume: bool,
+    console: Console,
+    **options: Any,
+) -> None:
+    """Fit one of several runs, or, with `resume`, take it as it is where the same call has finished it."""
+    if resume and (run / DESCRIPTION).is_file():
+        _check_finished(run, call, dataset, corpus)
+    else:
+        console.print(printable(title), highlight=False)
+        fit_dataset(call, dataset, run, resume=resume, console=console, corpus=corpus, **options)
+
+
+def _check_finished(run: Path, call: Call, dataset: Dataset, corpus: Corpus) -> None:
     """Raise UsageError where the finished fold is another call's: its test pictures wouldn't be this fold's."""
     found = read_run(run).description
     expected = {
         "recipe": call.recipe.to_json(),
         "seed": call.seed,
-        "data": fingerprint(dataset.examples),
+        "data": corpus.fingerprint(dataset.examples),
         "backbone weights": weights_identity(call.backbone_weights),
     }
     then = {
@@ -93,8 +124,8 @@ def _check_finished(run: Path, call: Call, dataset: Dataset) -> None:
     checkpoint.check_identity(then, expected)
 
 
-def _out_of_fold(run: Path) -> tuple[Logits, float]:
-    """The answers for the fold's test part, and the temperature fitted on its dev part."""
+def answers_of(run: Path) -> tuple[Logits, float]:
+    """The run's answers to its test split, and the temperature fitted on its dev split."""
     fitted = read_run(run)
     dev = fitted.logits("dev")
     return fitted.logits("test"), fit_temperature(dev.logits, dev.classes).temperature

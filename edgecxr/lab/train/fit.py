@@ -6,7 +6,7 @@ import hashlib
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from rich.console import Console
 
 import edgecxr
 from edgecxr.errors import UsageError
-from edgecxr.lab.dataset import MANIFEST, Dataset, read_dataset, with_splits, without_origin
+from edgecxr.lab.dataset import MANIFEST, Dataset, Example
 from edgecxr.lab.run import (
     CURVES,
     DESCRIPTION,
@@ -35,13 +35,16 @@ from edgecxr.lab.run import (
     write_json,
     write_logits,
 )
+from edgecxr.lab.selection import Selection, check_told_apart
+from edgecxr.lab.sources import read_datasets
 from edgecxr.lab.train import accelerator as accelerators
-from edgecxr.lab.train import checkpoint, pictures, storage
+from edgecxr.lab.train import checkpoint, storage
 from edgecxr.lab.train import model as models
 from edgecxr.lab.train.accelerator import Accelerator
 from edgecxr.lab.train.batches import predict
 from edgecxr.lab.train.curves import draw_curves
 from edgecxr.lab.train.loop import Inputs, Surroundings, train
+from edgecxr.lab.train.pictures import Corpus
 from edgecxr.lab.train.recipes import Recipe
 from edgecxr.pictures.preprocess import Contract
 from edgecxr.system.machine import cache_folder
@@ -56,23 +59,21 @@ HDF5_OVERHEAD = 2**21  # bytes, beside the values: 0.4 MB in a file of 84
 class Call:
     """What decides a fit, besides the hardware."""
 
-    data: Path
+    data: tuple[Path, ...]
     recipe: Recipe
     backbone_weights: str = "imagenet"  # or none, a path, or a RUN
     seed: int = 0
-    where: Mapping[str, str] = field(default_factory=dict)  # manifest columns that pictures must have
-    hold_out_origin: str | None = None  # test on this origin alone, learn from the others
+    selection: Selection = field(default_factory=Selection)
 
 
 def fit(
-    data: Path,
+    data: Path | Sequence[Path],
     folder: Path,
     recipe: Recipe,
     *,
     backbone_weights: str = "imagenet",
     seed: int = 0,
-    where: Mapping[str, str] | None = None,
-    hold_out_origin: str | None = None,
+    selection: Selection | None = None,
     device: str = "auto",
     resume: bool = False,
     cache: Path | None = None,
@@ -81,16 +82,18 @@ def fit(
 ) -> None:
     """Fit `recipe` on the train split of `data` and write a RUN to `folder`, which must be absent or empty.
 
-    The dev split is watched, never learnt from; the test split's logits are computed once, after the last step, and
-    nothing here looks at them. With `resume`, an unfinished run in `folder` goes on from its last checkpoint; on the
-    same processor and thread count it ends with the same bits as if it had never stopped.
+    Several folders are one data set, whose films are called FOLDERNAME/file. The dev split is watched, never learnt
+    from; the test split's logits are computed once, after the last step, and nothing here looks at them. With `resume`,
+    an unfinished run in `folder` goes on from its last checkpoint; on the same processor and thread count it ends with
+    the same bits as if it had never stopped.
 
     Raises UsageError, DataError, UnavailableError, StorageError, DivergedError, and Interrupted after a signal.
     """
-    call = Call(data, recipe, backbone_weights, seed, where or {}, hold_out_origin)
-    dataset = read_dataset(data)
-    dataset = dataset.where(call.where) if call.where else dataset
-    dataset = with_splits(dataset, seed) if hold_out_origin is None else without_origin(dataset, hold_out_origin, seed)
+    folders = (data,) if isinstance(data, Path) else tuple(data)
+    call = Call(folders, recipe, backbone_weights, seed, selection or Selection())
+    dataset = call.selection.of(read_datasets(folders), seed)
+    if call.selection.held_out:
+        check_told_apart(dataset)
     fit_dataset(call, dataset, folder, device=device, resume=resume, cache=cache, workers=workers, console=console)
 
 
@@ -104,30 +107,35 @@ def fit_dataset(
     cache: Path | None = None,
     workers: int = 1,
     console: Console | None = None,
-    note: Mapping[str, Any] | None = None,
+    corpus: Corpus | None = None,
+    sized: Sequence[Example] | None = None,
 ) -> None:
-    """`fit` on a dataset whose splits are made; `note` goes into the run's description of its data."""
+    """`fit` on a dataset whose splits are made.
+
+    Fits of the same pictures in other splits share a `corpus` that holds them all, and so read each file once. The
+    resolution of `sized` decides the contract (default: of the train split).
+    """
     console = console or Console(stderr=True, markup=False)
     recipe, cache = call.recipe, cache or default_cache()
     if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
     if (folder / DESCRIPTION).exists():
         raise UsageError(f"the run is finished, there is nothing to resume: {folder}")
-    for place in (folder, cache):
-        _check_outside(call.data, place)
+    for data in call.data:
+        for place in (folder, cache):
+            _check_outside(data, place)
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
     accelerator = accelerators.choose(device, recipe.batch_size)
     contract = Contract(height=recipe.input_size, width=recipe.input_size)
-    contract = replace(contract, source_size=pictures.source_size(dataset.split("train"), contract))
-    data_fingerprint, content_fingerprint = pictures.fingerprints(dataset.examples)
+    corpus = corpus or Corpus(dataset.examples, apart=True)
+    contract = replace(contract, source_size=corpus.source_size(sized or dataset.split("train"), contract))
     backbone = weights_identity(call.backbone_weights)
     mixed = recipe.mixed_precision and accelerator.bfloat16
-    identity = {
+    identity: dict[str, Any] = {
         "recipe": recipe.to_json(),
         "labels": dataset.labels,
         "seed": call.seed,
-        "data": data_fingerprint,
         "backbone weights": backbone,
         "preprocessing": contract.to_json(),
         "bfloat16": mixed,
@@ -135,9 +143,9 @@ def fit_dataset(
         "devices": len(accelerator.names),
     }
     start = checkpoint.load(folder) if resume else None
-    if start:
-        checkpoint.check_identity(start.identity, identity)
-        console.print(f"going on after {start.epoch} epochs and {start.step} steps", highlight=False)
+    if start and checkpoint.differing({**start.identity, "data": None}, {**identity, "data": None}):
+        # The data too, so that all of it is named; nothing needs to be decoded for that.
+        checkpoint.check_identity(start.identity, {**identity, "data": corpus.fingerprint(dataset.examples)})
     keras.utils.set_random_seed(call.seed)
     with _arithmetic(mixed, accelerator):
         # Before the decoding, which takes long: weights that are absent or don't fit are noticed here, as is a place
@@ -146,8 +154,12 @@ def fit_dataset(
         storage.check_place(folder, 2 * FLOAT32 * model.count_params(), "a checkpoint and the weights")
         with StopOnSignal() as stop:
             check = stop.check("while the pictures were decoded", folder)
-            inputs = _load(dataset, contract, cache, content_fingerprint, console, check)
+            inputs = _load(corpus, contract, cache, console, check)
             check()  # what came while the file was written
+        identity["data"] = data_fingerprint = corpus.fingerprint(dataset.examples)
+        if start:
+            checkpoint.check_identity(start.identity, identity)
+            console.print(f"going on after {start.epoch} epochs and {start.step} steps", highlight=False)
         _describe(console, dataset, contract, recipe, f"{accelerator}{', bfloat16' if mixed else ''}")
         _warn_of_leak(console, backbone, data_fingerprint)
         try:
@@ -163,13 +175,14 @@ def fit_dataset(
             backbone_identity=backbone.get("sha256", f"{backbone['source']}-{call.seed}"),
             data_fingerprint=data_fingerprint,
         )
-        counts, history = train(model, _inputs(dataset, inputs), recipe, call.seed, around, identity, start)
+        counts, history = train(model, _inputs(dataset, corpus, inputs), recipe, call.seed, around, identity, start)
         values = model.get_weights()
     console.print("logits of the float32 model on dev and test …")
     # Rebuilt in float32: what every artifact is later compared with. It knows no optimizer, so the file stays small.
     final = models.build(recipe, len(dataset.labels))
     final.set_weights(values)
-    by_split = {split: _logits(final, dataset, inputs, split) for split in ("dev", "test")}
+    by_split = {split: _logits(final, dataset, corpus, inputs, split) for split in ("dev", "test")}
+    places = [str(data.resolve()) for data in call.data]
     size = sum(value.nbytes for value in values)
     storage.check_room(folder / WEIGHTS, size + size // 50 + HDF5_OVERHEAD, "the run's weights")
     try:
@@ -187,15 +200,13 @@ def fit_dataset(
             "seed": call.seed,
             "backbone_weights": backbone,
             "data": {
-                "folder": str(call.data.resolve()),
+                **({"folder": places[0]} if len(places) == 1 else {"folders": places}),
                 "fingerprint": data_fingerprint,
-                "where": dict(call.where),
-                "hold_out_origin": call.hold_out_origin,
-                **(note or {}),
+                **call.selection.to_json(),
                 "splits": {
                     split: dict(Counter(e.label for e in dataset.split(split))) for split in ("train", "dev", "test")
                 },
-                "sources": sorted({e.columns["source"] for e in dataset.examples if e.columns.get("source")}),
+                "sources": sorted({e.source for e in dataset.examples if e.source}),
                 "origins": sorted({e.origin for e in dataset.examples if e.origin}),
             },
             "accuracy": {split: accuracy(part) for split, part in by_split.items()},
@@ -232,11 +243,21 @@ def _check_outside(data: Path, place: Path) -> None:
         raise UsageError(f"each folder in the data's is a class; name a place outside of it: {place}")
 
 
-def _inputs(dataset: Dataset, inputs: npt.NDArray[np.uint8]) -> Inputs:
-    rows = {s: [i for i, e in enumerate(dataset.examples) if e.split == s] for s in ("train", "dev")}
-    classes = {s: [dataset.labels.index(dataset.examples[i].label) for i in rows[s]] for s in rows}
-    sources = [dataset.examples[row].columns.get("source", "") for row in rows["train"]]
-    return Inputs(inputs, rows["train"], classes["train"], rows["dev"], classes["dev"], len(dataset.labels), sources)
+def _inputs(dataset: Dataset, corpus: Corpus, inputs: npt.NDArray[np.uint8]) -> Inputs:
+    learnt, watched = dataset.split("train"), dataset.split("dev")
+    return Inputs(
+        inputs,
+        corpus.rows(learnt),
+        _classes(dataset, learnt),
+        corpus.rows(watched),
+        _classes(dataset, watched),
+        len(dataset.labels),
+        [example.source for example in learnt],
+    )
+
+
+def _classes(dataset: Dataset, examples: Sequence[Example]) -> list[int]:
+    return [dataset.labels.index(example.label) for example in examples]
 
 
 def default_cache() -> Path:
@@ -251,11 +272,10 @@ def accuracy(part: Logits) -> float:
     return float((part.logits.argmax(axis=1) == part.classes).mean())
 
 
-def _logits(model: Any, dataset: Dataset, inputs: npt.NDArray[np.uint8], split: str) -> Logits:
-    rows = [row for row, example in enumerate(dataset.examples) if example.split == split]
-    classes = [dataset.labels.index(dataset.examples[row].label) for row in rows]
-    files = tuple(dataset.examples[row].file for row in rows)
-    return Logits(files, np.array(classes), predict(model, inputs, rows))
+def _logits(model: Any, dataset: Dataset, corpus: Corpus, inputs: npt.NDArray[np.uint8], split: str) -> Logits:
+    examples = dataset.split(split)
+    files = tuple(example.file for example in examples)
+    return Logits(files, np.array(_classes(dataset, examples)), predict(model, inputs, corpus.rows(examples)))
 
 
 def versions() -> dict[str, str]:
@@ -277,22 +297,17 @@ def versions() -> dict[str, str]:
 
 
 def _load(
-    dataset: Dataset,
-    contract: Contract,
-    cache: Path,
-    fingerprint: str,
-    console: Console,
-    check: Callable[[], None],
+    corpus: Corpus, contract: Contract, cache: Path, console: Console, check: Callable[[], None]
 ) -> npt.NDArray[np.uint8]:
     bar = progress(console, "decoding")
     with bar:
-        task = bar.add_task("", total=len(dataset.examples))
+        task = bar.add_task("", total=len(corpus.examples))
 
         def advance(done: int) -> None:
             bar.update(task, completed=done)
             check()
 
-        return pictures.load(dataset.examples, contract, cache, fingerprint, advance)
+        return corpus.inputs(contract, cache, advance)
 
 
 def _describe(console: Console, dataset: Dataset, contract: Contract, recipe: Recipe, where: str) -> None:

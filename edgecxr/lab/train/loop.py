@@ -180,7 +180,7 @@ def _stage(model: Any, inputs: Inputs, recipe: Recipe, number: int, seed: int, a
         file = around.cache / features.cache_name(
             backbone=around.backbone_identity,
             data=around.data_fingerprint,
-            input=[recipe.scale, recipe.offset, recipe.head, *inputs.pictures.shape[1:]],
+            input=[recipe.scale, recipe.offset, recipe.head, recipe.middle_blocks, *inputs.pictures.shape[1:]],
             precision=str(keras.config.dtype_policy().name),
             backend=keras.backend.backend(),
             rows=list(map(int, rows)),

@@ -11,9 +11,10 @@ import keras
 
 from edgecxr.errors import UnavailableError, UsageError
 from edgecxr.lab.run import Run, read_run
+from edgecxr.lab.train import xception
 from edgecxr.lab.train.recipes import Recipe
 
-BACKBONE = "xception"
+BACKBONE = xception.NAME
 
 
 def build(recipe: Recipe, class_count: int, backbone_weights: str = "none") -> Any:
@@ -23,15 +24,15 @@ def build(recipe: Recipe, class_count: int, backbone_weights: str = "none") -> A
     and ends in logits; the loss applies the softmax, which is the same arithmetic with less rounding.
 
     `backbone_weights` is `imagenet`, `none`, a path to weights of `keras.applications.Xception(include_top=False)`, or
-    a finished RUN, whose backbone is taken whatever its input size and labels.
+    a finished RUN, whose backbone is taken whatever its input size and labels. A recipe with fewer middle blocks than
+    there takes the first ones.
     Raises UnavailableError where the ImageNet weights can't be downloaded, UsageError for a file that doesn't fit.
     """
     size = recipe.input_size
     image = keras.Input((size, size, 1), name="image")
     scaled = keras.layers.Rescaling(recipe.scale, recipe.offset, name="scaling")(image)  # (N, S, S, 1)
     rgb = keras.layers.Concatenate(name="grey_to_rgb")([scaled, scaled, scaled])  # (N, S, S, 3)
-    backbone = _backbone(size, backbone_weights)
-    features = backbone(rgb)  # (N, h, w, 2048)
+    features = _backbone(recipe, backbone_weights)(rgb)  # (N, h, w, 2048)
     if recipe.head == "flatten-dense16":
         hidden = keras.layers.Dropout(recipe.dropout, name="dropout_features")(features)
         hidden = keras.layers.Flatten(name="flatten")(hidden)
@@ -44,33 +45,36 @@ def build(recipe: Recipe, class_count: int, backbone_weights: str = "none") -> A
     return keras.Model(image, logits, name="edgecxr")
 
 
-def _backbone(size: int, weights: str) -> Any:
-    def xception(source: str | None) -> Any:
-        # Input layers of old carry a number of their own; a fixed name keeps two models of one process alike.
-        return keras.applications.Xception(
-            include_top=False, weights=source, input_shape=(size, size, 3), name=BACKBONE
-        )
+def _backbone(recipe: Recipe, weights: str) -> Any:
+    backbone = xception.backbone(recipe.input_size, recipe.middle_blocks)
+    if weights != "none":
+        xception.copy_weights(_source(weights), backbone)
+    return backbone
 
-    if weights == "none":
-        return xception(None)
+
+def _source(weights: str) -> Any:
+    """The backbone that `weights` names; what one weighs doesn't depend on its input size."""
+    if weights != "imagenet" and Path(weights).is_dir():
+        return load_run(read_run(Path(weights))).get_layer(BACKBONE)
+    backbone = xception.backbone(xception.SMALLEST)
     if weights == "imagenet":
+        shape = (xception.SMALLEST, xception.SMALLEST, 3)
         try:
-            return xception("imagenet")
+            theirs = keras.applications.Xception(include_top=False, weights="imagenet", input_shape=shape)
         except Exception as error:  # keras.utils.get_file raises a bare Exception for any failed download
             raise UnavailableError(
                 "the ImageNet weights can't be downloaded; give --backbone-weights a path to weights of "
                 f"keras.applications.Xception(include_top=False), or none ({type(error).__name__})"
             ) from None
-    if Path(weights).is_dir():
-        backbone = xception(None)
-        backbone.set_weights(load_run(read_run(Path(weights))).get_layer(BACKBONE).get_weights())
+        backbone.set_weights(theirs.get_weights())
         return backbone
     if not Path(weights).is_file():
         raise UsageError(f"--backbone-weights expects imagenet, none, an existing file or a RUN, got {weights!r}")
     try:
-        return xception(weights)
+        backbone.load_weights(weights)
     except (OSError, ValueError, KeyError, BadZipFile):
         raise UsageError(f"the file holds no weights of Xception without its top: {weights}") from None
+    return backbone
 
 
 def load_run(run: Run) -> Any:

@@ -61,12 +61,17 @@ class Recipe:
     balance_sources: bool = False
     weight_decay: float = 0.0  # decoupled, as in AdamW; of kernels only, not of norms and biases
     input_size: int = 299  # px, both sides; Xception's own
+    middle_blocks: int = 8  # of Xception's 8, the first ones: the last are missed least; 1 to 8
     mixed_precision: bool = False  # bfloat16 arithmetic over float32 variables, where the hardware has it
     # Momentum of an exponential moving average of the weights, which is what is evaluated and kept; 0 is off.
     weight_averaging: float = 0.0
     # Stages with a frozen backbone run on features that are computed once for this many augmented views of each
     # picture, which epochs take in turn; 0 computes every epoch afresh.
     feature_views: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.middle_blocks <= 8:
+            raise UsageError(f"middle_blocks must be from 1 to 8, got {self.middle_blocks}")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

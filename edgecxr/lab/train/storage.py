@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +103,32 @@ def save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
         raise failed("the checkpoint", file, error) from None
 
 
+def save_text(file: Path, text: str, what: str) -> None:
+    """Write ASCII `text` beside `file` and rename: either the new file stands, or the old one. Raises StorageError."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}{PARTIAL}")
+    try:
+        partial.write_text(text, encoding="ascii")
+        partial.replace(file)
+    except OSError as error:
+        raise failed(what, file.parent, error) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def new_array(
-    file: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], what: str, hint: str = ""
+    file: Path,
+    dtype: npt.DTypeLike,
+    shape: tuple[int, ...],
+    what: str,
+    hint: str = "",
+    *,
+    target: Callable[[], Path] | None = None,
 ) -> Iterator[npt.NDArray[Any]]:
     """A memory-mapped array to fill; `file` (.npy) stands once the block has ended, and not if it fails.
 
-    Several processes may do this at once; what killed ones left is removed. Raises StorageError.
+    Where only what was filled in says how it is called, `target` is asked for that at the end. Several processes may do
+    this at once; what killed ones left is removed. Raises StorageError.
     """
     make_room(file.parent, math.prod(shape) * np.dtype(dtype).itemsize, what, hint)
     partial = file.with_name(f"{file.name}.{os.getpid()}{PARTIAL}")
@@ -123,7 +142,7 @@ def new_array(
                 os.posix_fallocate(held.fileno(), 0, partial.stat().st_size)
             yield array
             array.flush()
-            partial.replace(file)
+            partial.replace(target() if target else file)
     except OSError as error:
         raise failed(what, file.parent, error) from None
     finally:

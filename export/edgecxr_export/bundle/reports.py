@@ -61,7 +61,10 @@ def artifact_row(
 
 def training_report(run: Run) -> dict[str, Any]:
     description = json.loads(json.dumps(run.description))
-    description["data"].pop("folder", None)  # a path of the machine that trained is nobody else's business
+    for name in ("folder", "folders"):  # a path of the machine that trained is nobody else's business
+        description["data"].pop(name, None)
+    if "left_out" in description["data"]:  # nor are the names of films
+        description["data"]["left_out"] = len(description["data"]["left_out"])
     history: list[dict[str, str]] = []
     if (run.folder / HISTORY).is_file():
         with (run.folder / HISTORY).open(newline="", encoding="utf-8") as file:

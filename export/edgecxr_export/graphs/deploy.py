@@ -15,6 +15,7 @@ import numpy.typing as npt
 from edgecxr.errors import UsageError
 from edgecxr.lab.run import Run
 from edgecxr.lab.train import model as models
+from edgecxr.lab.train import xception
 from edgecxr.lab.train.recipes import Recipe
 
 FIRST_CONV = "block1_conv1"
@@ -49,9 +50,7 @@ def deploy_model(reference: Any, recipe: Recipe, input_dtype: Literal["uint8", "
         size = recipe.input_size
         image = keras.Input((size, size, 1), name="image", dtype=input_dtype)
         grey = keras.ops.cast(image, "float32") if input_dtype != "float32" else image
-        backbone = keras.applications.Xception(
-            include_top=False, weights=None, input_shape=(size, size, 1), name=models.BACKBONE
-        )
+        backbone = xception.backbone(size, recipe.middle_blocks, channels=1)
         _copy_backbone(reference.get_layer(models.BACKBONE), backbone, recipe.scale, recipe.offset)
         features = backbone(grey)  # (N, h, w, 2048)
         weights, bias = linear_head(reference, recipe)
@@ -63,7 +62,6 @@ def deploy_model(reference: Any, recipe: Recipe, input_dtype: Literal["uint8", "
 
 def _copy_backbone(source: Any, target: Any, scale: float, offset: float) -> None:
     """Copy weights layer by layer, folding scaling and channels into the first convolution and its batch norm."""
-    # By position: Keras numbers the shortcut convolutions and their norms anew in every model.
     for old, new in zip(source.layers, target.layers, strict=True):
         if type(old) is not type(new):
             raise UsageError(f"the run's backbone isn't Xception: it has a {old.name} where a {new.name} belongs")

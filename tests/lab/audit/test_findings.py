@@ -122,8 +122,8 @@ def test_classes_of_a_single_place() -> None:
     assert table == {"covid": {"adult": 1}, "normal": {"adult": 1, "child": 1}, "viral": {"child": 2}}
     found = confounded("origin", table)
     assert (found.severity, found.figure) == ("warning", "2 of 3 (covid: adult; viral: child)")
-    assert "--hold-out-origin" in found.action
-    assert "--hold-out-origin" not in confounded("source", table).action
+    assert "--leave-one-out origin" in found.action
+    assert "--leave-one-out source" in confounded("source", table).action
     assert confounded("origin", {"a": {"x": 1, "y": 1}}).severity == "ok"
 
 

@@ -19,7 +19,7 @@ from edgecxr.cli import app
 from edgecxr.errors import StorageError, UsageError
 from edgecxr.lab.run import FOLDS, read_run, write_logits
 from edgecxr.lab.train import recipes
-from edgecxr.pictures import decode as images
+from edgecxr.pictures import files
 from edgecxr.scoring.postprocess import probabilities
 from full_disk import files_unlimited_afterwards, limit_files
 
@@ -48,12 +48,12 @@ def cross_validate(data: Path, folder: Path, recipe: recipes.Recipe | None = Non
 @pytest.fixture(scope="module")
 def done(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("folds") / "out"
-    decoded: list[Path] = []
-    decode = images.network_input
+    reads: Counter[Path] = Counter()
+    read = files.read
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "network_input", lambda path, *rest: (decoded.append(path), decode(path, *rest))[1])
+        patch.setattr(files, "read", lambda path: (reads.update([path]), read(path))[1])
         report = cross_validate(films, folder)
-    assert len(decoded) == len(set(decoded)) == sum(FILMS.values())  # once, for all folds
+    assert reads == dict.fromkeys(films.glob("*/*.png"), 1)  # read, hashed and decoded once, for all folds
     assert json.loads((folder / FOLDS).read_text()) == json.loads(json.dumps(report))
     return folder
 

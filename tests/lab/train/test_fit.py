@@ -90,7 +90,7 @@ def test_training_repeats_to_the_bit(run: Path, data: Path, tmp_path: Path) -> N
     for split in ("dev", "test"):
         assert np.array_equal(read_run(tmp_path / "again").logits(split).logits, read_run(run).logits(split).logits)
     # The frozen backbone's features, which no other fit is likely to read, are gone.
-    assert [file.name.partition("-")[0] for file in (tmp_path / "cache").iterdir()] == ["pictures"]
+    assert {file.name.partition("-")[0] for file in (tmp_path / "cache").iterdir()} == {"pictures"}
 
 
 def test_the_command_lines_options_reach_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,16 +181,6 @@ def test_predictions_are_of_the_rows_asked_for_whatever_the_last_batch() -> None
 
     pictures = np.stack([np.full((71, 71), 10 * i, np.uint8) for i in range(9)])
     assert predict(Mean(), pictures, [8, 0, 2, 3, 5], 4)[:, 0].tolist() == [80, 0, 20, 30, 50]
-
-
-def test_softer_training_pictures_set_the_contracts_source_size(tmp_path: Path) -> None:
-    from edgecxr.lab.dataset import read_dataset
-    from edgecxr.lab.train.pictures import source_size
-    from edgecxr.pictures.preprocess import Contract
-
-    examples = read_dataset(write_data(tmp_path / "d", 3)).examples
-    assert source_size(examples, Contract(height=299, width=299)) == 90
-    assert source_size(examples, Contract(height=90, width=90)) is None
 
 
 def test_what_cannot_be_trained_on_is_one_sentence_and_leaves_nothing(data: Path, tmp_path: Path) -> None:

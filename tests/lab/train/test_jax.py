@@ -21,8 +21,8 @@ FIT = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from edgecxr.train.fit import fit
-from edgecxr.train.recipes import recipe
+from edgecxr.lab.train.fit import fit
+from edgecxr.lab.train.recipes import recipe
 chosen = recipe("default")
 head, rest = chosen.stages
 stages = (replace(head, epochs=2), replace(rest, epochs=2, trainable_from="block14"))

@@ -15,10 +15,11 @@ from rich.console import Console
 from test_resumed_training import write_films
 from typer.testing import CliRunner
 
-from edgecxr.cli import app as cli
+from edgecxr import cli
 from edgecxr.errors import StorageError, UnavailableError, UsageError
 from edgecxr.lab.run import read_run
-from edgecxr.lab.train import pictures, recipes
+from edgecxr.lab.train import recipes
+from edgecxr.lab.train.pictures import Corpus
 from full_disk import files_unlimited_afterwards, limit_files
 
 pytestmark = pytest.mark.lab
@@ -45,7 +46,7 @@ def films(tmp_path: Path) -> Path:
 @pytest.fixture
 def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoding is what takes long: nothing that is refused gets there."""
-    monkeypatch.setattr(pictures, "load", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(Corpus, "inputs", lambda *_: pytest.fail("decoded"))
 
 
 def test_a_run_or_a_cache_among_the_classes_is_refused(films: Path, tmp_path: Path, undecoded: None) -> None:

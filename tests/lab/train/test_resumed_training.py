@@ -28,7 +28,7 @@ pytestmark = pytest.mark.lab
 # `edgecxr …` that gets a signal from nobody but itself, right after a certain step: no race, whatever the machine.
 STOPPED = """
 import os, sys
-from edgecxr.train import loop
+from edgecxr.lab.train import loop
 number, epoch, step = map(int, sys.argv[1:4])
 before = loop._Watch.on_train_batch_end
 def on_train_batch_end(self, batch, logs=None):
@@ -268,7 +268,7 @@ def test_a_signal_before_the_first_epoch_is_told_and_leaves_nothing_half_done(
 
     recipe, cache = head_only(1e-3), tmp_path / "cache"
     places = (
-        (images, "network_input", "while the pictures were decoded"),
+        (images, "prepare", "while the pictures were decoded"),
         (features, "_forward", "while the frozen backbone's features were computed"),
     )
     for module, name, when in places:

@@ -1,0 +1,86 @@
+"""Xception without its top, with as many middle blocks as asked for; every layer has a fixed name.
+
+After Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR 2017, figure 5. With 8 middle
+blocks it is `keras.applications.Xception(include_top=False)`: the same layers in the same order, so that its weights
+load by position, under the same names where those are fixed there (the shortcuts' are numbered anew in every model).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from edgecxr.errors import UsageError
+
+NAME = "xception"
+MIDDLE_BLOCKS = 8  # of the paper: block5 to block12
+SMALLEST = 71  # px; a smaller input leaves block14 nothing, and Keras's own refuses it
+MIDDLE_WIDTH = 728  # channels
+FIRST_MIDDLE, EXIT = 5, 13  # numbers of blocks, whatever lies between them
+
+
+def backbone(size: int, middle_blocks: int = MIDDLE_BLOCKS, channels: int = 3) -> Any:
+    """A fresh network: inputs float (N, size, size, channels), outputs features (N, h, w, 2048).
+
+    `middle_blocks` are block5, block6 and so on; fewer than 8 leave out the last ones. `size` is at least 71 px.
+    """
+    image = keras.Input((size, size, channels), name="input")
+    x = image
+    for number, (filters, strides) in enumerate(((32, 2), (64, 1)), start=1):
+        name = f"block1_conv{number}"
+        x = keras.layers.Conv2D(filters, 3, strides=strides, use_bias=False, name=name)(x)
+        x = _relu(_norm(x, name), name)
+    x = _halved(x, "block2", (128, 128), relu_first=False)  # block1 ends in one
+    x = _halved(x, "block3", (256, 256))
+    x = _halved(x, "block4", (MIDDLE_WIDTH, MIDDLE_WIDTH))
+    for number in range(FIRST_MIDDLE, FIRST_MIDDLE + middle_blocks):
+        shortcut = x
+        for place in (1, 2, 3):
+            name = f"block{number}_sepconv{place}"
+            x = _separable(_relu(x, name), MIDDLE_WIDTH, name)
+        x = keras.layers.Add(name=f"block{number}_add")([x, shortcut])
+    x = _halved(x, f"block{EXIT}", (MIDDLE_WIDTH, 1024))
+    for number, filters in enumerate((1536, 2048), start=1):
+        name = f"block{EXIT + 1}_sepconv{number}"
+        x = _relu(_separable(x, filters, name), name)
+    return keras.Model(image, x, name=NAME)
+
+
+def _halved(x: Any, block: str, filters: tuple[int, int], *, relu_first: bool = True) -> Any:
+    """Two separable convolutions and a pooling, beside a strided 1x1 convolution: half the height and width."""
+    shortcut = keras.layers.Conv2D(filters[1], 1, strides=2, padding="same", use_bias=False, name=f"{block}_shortcut")(
+        x
+    )
+    shortcut = _norm(shortcut, f"{block}_shortcut")
+    for place, width in enumerate(filters, start=1):
+        name = f"{block}_sepconv{place}"
+        x = _separable(_relu(x, name) if relu_first or place > 1 else x, width, name)
+    x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name=f"{block}_pool")(x)
+    return keras.layers.Add(name=f"{block}_add")([x, shortcut])
+
+
+def _separable(x: Any, filters: int, name: str) -> Any:
+    return _norm(keras.layers.SeparableConv2D(filters, 3, padding="same", use_bias=False, name=name)(x), name)
+
+
+def _norm(x: Any, name: str) -> Any:
+    return keras.layers.BatchNormalization(name=f"{name}_bn")(x)
+
+
+def _relu(x: Any, name: str) -> Any:
+    return keras.layers.Activation("relu", name=f"{name}_act")(x)
+
+
+def copy_weights(source: Any, target: Any) -> None:
+    """Give `target` the weights that `source` has for its layers; both are of `backbone`, with 3 channels.
+
+    The input sizes may differ, and `source` may have more middle blocks. Raises UsageError where it has fewer.
+    """
+    named = {layer.name: layer for layer in source.layers}
+    lacking = [layer.name for layer in target.layers if layer.weights and layer.name not in named]
+    if lacking:
+        raise UsageError(f"the weights must be of a backbone with as many middle blocks, they lack {lacking[0]}")
+    for layer in target.layers:
+        if layer.weights:
+            layer.set_weights(named[layer.name].get_weights())
