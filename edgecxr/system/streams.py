@@ -11,7 +11,7 @@ import os
 import select
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from edgecxr.errors import EdgecxrError, ReaderLeft, StorageError
 
@@ -29,7 +29,7 @@ def prepare() -> None:
     """
     _occupy()
     if sys.stdin is None:
-        sys.stdin = open(STDIN, closefd=False)  # noqa: SIM115, PTH123  for as long as the process lives
+        sys.stdin = open(STDIN, closefd=False)  # noqa: SIM115  for as long as the process lives
     # What somebody has put in their place (a test, a notebook) is theirs.
     if sys.stdout is sys.__stdout__:
         sys.stdout = _text(sys.stdout, _Stdout)
@@ -44,7 +44,7 @@ def check_stdout() -> None:
 
 
 def read_stdin(size: int) -> bytes:
-    """The next bytes of stdin, at most `size`, waited for; b"" at its end. Raises EdgecxrError where it can't be read."""
+    """The next bytes of stdin, at most `size`, waited for; b"" at its end. Raises EdgecxrError where that fails."""
     while True:
         try:
             return os.read(STDIN, size)
@@ -64,7 +64,7 @@ def _occupy() -> None:
         os.set_inheritable(descriptor, True)  # as standard streams are
 
 
-def _text(stream: io.TextIOBase | None, kind: type[_Whole]) -> io.TextIOWrapper:
+def _text(stream: TextIO | None, kind: type[_Whole]) -> io.TextIOWrapper:
     """A text stream that holds nothing back, over the descriptor of `stream`, in its encoding.
 
     A terminal or pipe of another encoding gets a substitute for what it can't show, and not a crash.
@@ -72,12 +72,14 @@ def _text(stream: io.TextIOBase | None, kind: type[_Whole]) -> io.TextIOWrapper:
     if not isinstance(stream, io.TextIOWrapper):
         return io.TextIOWrapper(_Absent(), encoding="utf-8", errors="backslashreplace", write_through=True)
     stream.flush()
-    raw = getattr(stream.buffer, "raw", stream.buffer)  # without a buffer where Python was told to be unbuffered
+    raw: Any = getattr(stream.buffer, "raw", stream.buffer)  # without a buffer where Python was told to be unbuffered
     return io.TextIOWrapper(kind(raw), encoding=stream.encoding, errors="backslashreplace", write_through=True)
 
 
 class _Absent(io.RawIOBase):
     """A stream that isn't there: what is written is dropped, as Python's own `print` does then."""
+
+    name = "standard stream"
 
     def writable(self) -> bool:
         return True
