@@ -19,7 +19,7 @@ from full_disk import files_unlimited_afterwards, limit_files
 WRITER = """
 import sys
 from pathlib import Path
-from edgecxr.train.storage import new_array
+from edgecxr.lab.train.storage import new_array
 with new_array(Path(sys.argv[1]), "uint8", (1000,), "numbers") as array:
     array[:500] = 1
     print("half", flush=True)
