@@ -30,6 +30,7 @@ PLAIN = "file"
 FAILING = ("full", "left", "read-only")
 SLOW = ("non-blocking", "unbuffered")  # a pipe of one page, read after a while; PYTHONUNBUFFERED beside it
 STATES = (*FAILING, *SLOW, "closed")
+STDERR_STATES = ("full", "left", "non-blocking", "closed")
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ COMMANDS: dict[str, tuple[list[str], int, int]] = {
     "doctor": (["doctor", "--json"], 0, 10),
     "verify": (["verify", "{model}", "--engine", "onnxruntime"], 0, 2),
     "usage": (["infer", "nowhere", "-m", "{model}"], 2, 0),
+    "train": (["train", "in", "-o", "RUN", "--learning-rate", "5"], 2, 0),
 }
 BENCH = ["bench", "-m", "{model}", "--seconds", "1", "-b", "1", "--engine", "onnxruntime", "-o", "b{}.json"]
 HEAVY: dict[str, tuple[list[str], int, int]] = {
@@ -126,7 +128,6 @@ HEAVY: dict[str, tuple[list[str], int, int]] = {
     "audit": (["audit", "in", "-o", "a{}.json"], 0, 1),
     "bench": (BENCH, 0, 5),
     "tune": (["tune", "-m", "{model}", "--seconds", "1", "--engine", "onnxruntime", "--precision", "int8"], 0, 3),
-    "train": (["train", "nowhere", "-o", "RUN"], 2, 0),
 }
 
 
@@ -177,7 +178,7 @@ def test_every_stream_in_every_state(folder: Path, tiny_bundle: Path, name: str)
     if name in HEAVY:
         cells = [none, {"stdout": "full"}, {"stderr": "full"}]
     else:
-        cells = [none, *({stream: state} for stream in ("stdout", "stderr") for state in STATES)]
+        cells = [none, *({"stdout": state} for state in STATES), *({"stderr": state} for state in STDERR_STATES)]
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(check, folder, tiny_bundle, name, i, **states) for i, states in enumerate(cells)]
         for each in running:
