@@ -16,6 +16,10 @@ def main() -> None:
     # nohup, stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
+    # And before anything opens a file, which would become a standard stream that is closed.
+    from edgecxr.system import streams
+
+    streams.prepare()
     from edgecxr.cli import main as run
 
     run()

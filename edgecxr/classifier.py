@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,12 @@ class Classifier:
         if self_test:
             run_self_test(opened, self._session.artifact, self._session.engine)
 
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "a Classifier can't be pickled, its engine lives in one process; open one in each, with the same "
+            f"arguments, got: {self.bundle.path}"
+        )
+
     @property
     def bundle(self) -> Bundle:
         return self._session.bundle
@@ -103,8 +110,8 @@ def _source(picture: object) -> pipeline.Source:
         return Path(picture)
     if not isinstance(picture, np.ndarray):
         raise UsageError(f"expected a path, bytes or a grey array, got {type(picture).__name__}")
-    if picture.dtype not in (np.uint8, np.uint16):
+    if picture.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise UsageError(f"expected a grey array of uint8 or uint16 as the detector gave it, got {picture.dtype}")
     if picture.ndim != 2 or picture.size == 0:
         raise UsageError(f"expected a grey array of shape (H, W), got {picture.shape}")
-    return picture
+    return picture.astype(picture.dtype.newbyteorder("="), copy=False)  # in the byte order of this machine

@@ -10,6 +10,7 @@
     │   └── DivergedError  5   a fit whose loss isn't finite
     ├── StorageError      70   what has to be kept can't be written: a full disk
     ├── Interrupted  130/143   stopped by Ctrl-C or SIGTERM with everything saved
+    ├── ReaderLeft       141   nobody reads stdout any more, as `| head` leaves it
     └── PictureRejected    -   one picture can't be scored; it becomes a `rejected` record and never ends a run
 
 Every message is one sentence that says what was expected and ends with what was received.
@@ -70,6 +71,12 @@ class Interrupted(EdgecxrError):  # noqa: N818  no error, and the shell's exit c
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal
+
+
+class ReaderLeft(EdgecxrError):  # noqa: N818  no error, and the shell's exit code of a process that SIGPIPE ended
+    """Nobody reads stdout any more; nothing is said of it."""
+
+    exit_code = 141
 
 
 class PictureRejected(EdgecxrError):  # noqa: N818  the name of what happened, and of the status it leads to

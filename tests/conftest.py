@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.pop("FORCE_COLOR", None)  # rich would take every stream for a terminal
 # What `edgecxr tune` once found on this machine decides what `auto` takes; tests begin where nothing was tuned.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgecxr-tests-")
 sys.path.insert(0, str(Path(__file__).parent))

@@ -2,9 +2,7 @@
 
 # Parameters of a typer command stay out of `from __future__ import annotations`: it reads them at run time.
 import errno
-import io
 import os
-import signal
 import sys
 from typing import Annotated
 
@@ -22,7 +20,7 @@ from edgecxr.cli.infer import infer
 from edgecxr.cli.train import train
 from edgecxr.cli.tune import tune
 from edgecxr.cli.verb import Verb
-from edgecxr.errors import EdgecxrError, UsageError
+from edgecxr.errors import EdgecxrError, ReaderLeft, UsageError
 
 # Everything that needs numpy, pillow or an engine is imported inside its command: --help stays quick.
 
@@ -37,18 +35,10 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point: turns errors into one sentence and their exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal or pipe of another encoding gets a substitute for what it can't show, and not a crash.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    stdout = sys.stdout
     try:
         app(prog_name="edgecxr")
-    except SystemExit as left:
-        # typer replaces a stdout whose reader has left, and ends with 1, which here says that pictures were rejected.
-        if left.code == 1 and sys.stdout is not stdout:
-            sys.exit(128 + signal.SIGPIPE)
-        raise
+    except ReaderLeft as left:
+        sys.exit(left.exit_code)
     except EdgecxrError as error:
         complain(str(error))
         sys.exit(error.exit_code)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from edgecxr.cli import extras
-from edgecxr.cli.console import print_json, results_console
+from edgecxr.cli.console import print_json
 from edgecxr.errors import GateError, UsageError
 from edgecxr.system import storage
 
@@ -72,7 +72,7 @@ def audit(
         if as_json:
             print_json(report)
         else:
-            results_console(None if sys.stdout.isatty() else 100).print(tables.findings_view(report))
+            Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(tables.findings_view(report))
             if not targets:
                 err.print("the files are in the report: -o FILE.html or -o FILE.json writes it")
     finally:  # even where nobody reads the terminal any more

@@ -2,12 +2,8 @@
 
 # No `from __future__ import annotations`: typer reads these at run time.
 import json
-import os
-import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
-
-import typer
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,18 +22,7 @@ def consoles() -> tuple["Console", "Console"]:
 
     # Without a terminal rich assumes 80 columns and folds every path.
     out, err = (None if stream.isatty() else 200 for stream in (sys.stdout, sys.stderr))
-    return results_console(out), Console(stderr=True, highlight=False, width=err)
-
-
-def results_console(width: int | None) -> "Console":
-    """Stdout, `width` columns wide (None: as the terminal is); where its reader left, the command ends with 141."""
-    from rich.console import Console
-
-    class Results(Console):
-        def on_broken_pipe(self) -> None:  # rich would end with 1, which here says that pictures were rejected
-            reader_left()
-
-    return Results(highlight=False, width=width)
+    return Console(highlight=False, width=out), Console(stderr=True, highlight=False, width=err)
 
 
 def print_json(data: object) -> None:
@@ -54,9 +39,3 @@ def log_to_stderr() -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-
-
-def reader_left() -> NoReturn:
-    """Whoever read stdout is gone: what is still to be flushed goes nowhere, and the exit code is the shell's."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise typer.Exit(128 + signal.SIGPIPE)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from edgecxr.cli.console import complain, consoles, log_to_stderr, print_json, reader_left
+from edgecxr.cli.console import complain, consoles, log_to_stderr, print_json
 from edgecxr.cli.options import (
     DeviceOption,
     EngineOption,
@@ -18,6 +18,7 @@ from edgecxr.cli.options import (
     VerboseOption,
 )
 from edgecxr.errors import UsageError
+from edgecxr.system import streams
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,8 @@ def infer(
         raise UsageError("--json and records on stdout both want stdout; write the records to a file")
     if resume and (output is None or to_stdout):
         raise UsageError("--resume goes on with a file of records; name it with -o FILE")
+    if to_stdout:
+        streams.check_stdout()
     place = None if output is None or to_stdout else recording.check(output, overwrite=overwrite, going_on=resume)
     inputs = None if stdin else folder.find(paths or [], place, recursive=recursive, limit=limit)
     session = open_session(
@@ -119,7 +122,7 @@ def infer(
     options = folder.Options(name_by, fail_fast)
     out, err = consoles()
     if inputs is None:
-        job = resident.serve(session, options, reader_left)
+        job = resident.serve(session, options)
     else:
         job = folder.prepare(session, inputs, place, options, overwrite=overwrite, going_on=resume, to_stdout=to_stdout)
         for note in () if quiet else job.notes:
@@ -128,10 +131,7 @@ def infer(
         with bar:
             bar.disable = bar.disable or quiet
             task = bar.add_task("", total=len(job.todo))
-            try:
-                folder.score(job, lambda: bar.advance(task))
-            except BrokenPipeError:
-                reader_left()
+            folder.score(job, lambda: bar.advance(task))
     _report(job, out, err, as_json=as_json, quiet=quiet)
     if job.signal is not None:
         raise typer.Exit(128 + job.signal)

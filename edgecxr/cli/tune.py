@@ -2,16 +2,13 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edgecxr.cli.console import consoles, print_json
 from edgecxr.cli.options import DeviceOption, EngineOption, JsonOption, ModelOption, PrecisionOption, QuietOption
 from edgecxr.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 def tune(
@@ -66,14 +63,16 @@ def tune(
             seconds=seconds,
             advance=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    if as_json:
-        print_json(found.to_json())
-    else:
-        out.print(tables.tuning_table(found))
-        for reason in () if quiet else found.not_run:
-            err.print(terminal.printable(f"not run: {reason}"))
-    details = {"pictures_per_second": found.winner.rate, "gain": found.gain, "pictures": found.pictures}
-    path = remembered.remember(opened, found.winner.configuration, details)
+    try:
+        if as_json:
+            print_json(found.to_json())
+        else:
+            out.print(tables.tuning_table(found))
+            for reason in () if quiet else found.not_run:
+                err.print(terminal.printable(f"not run: {reason}"))
+    finally:  # even where nobody reads the terminal any more
+        details = {"pictures_per_second": found.winner.rate, "gain": found.gain, "pictures": found.pictures}
+        path = remembered.remember(opened, found.winner.configuration, details)
     if not quiet:
         gain = f", {found.gain:.2f} times as fast as by itself" if found.gain and found.gain != 1 else ""
         err.print(terminal.printable(f"auto takes the first line from here on{gain}; remembered in {path}"))

@@ -193,7 +193,7 @@ def load_library() -> Any:
 
     Raises ModuleNotFoundError where it isn't installed, ImportError where it is and can't be loaded.
     """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # who set it knows why
     try:
         import onnxruntime
 

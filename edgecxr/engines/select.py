@@ -9,6 +9,7 @@ from typing import Any
 
 from edgecxr.bundle import Artifact, Bundle
 from edgecxr.engines import Engine, EngineModule, litert, ort, ov
+from edgecxr.engines.forked import Reopening
 from edgecxr.errors import BundleError, UnavailableError, UsageError
 from edgecxr.system import machine
 
@@ -337,9 +338,10 @@ def make_engine(engine: str, model: bytes, device: str, precision: str, threads:
 
 
 def open_engine(bundle: Bundle, choice: Choice, threads: int, workers: int = 1) -> Engine:
-    """Read and check the artifact's bytes and load those very bytes."""
+    """Read and check the artifact's bytes and load those very bytes, also in each process forked from this one."""
     file = choice.artifact.file
-    engine = make_engine(choice.engine, bundle.read(file), choice.device, choice.precision, threads, workers)
+    model = bundle.read(file)
+    engine = Reopening(lambda: make_engine(choice.engine, model, choice.device, choice.precision, threads, workers))
     contract = bundle.preprocessing
     expected = ((contract.height, contract.width, 1), len(bundle.labels))
     if (engine.input_shape, engine.classes) != expected:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from edgecxr.errors import BundleError, UsageError
 from edgecxr.lab.train.recipes import Recipe
 from edgecxr.pictures.preprocess import Contract
+from edgecxr.system import storage
 
 WEIGHTS = "model.weights.h5"
 DESCRIPTION = "run.json"
@@ -80,12 +81,8 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
     ASCII, so that names which aren't UTF-8 (Python's surrogates) come back as they were.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with storage.replacing_bytes(path, path.with_name(f"{path.name}.partial")) as file:
+        file.write(storage.json_text(data).encode("ascii"))
 
 
 def write_history(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -6,24 +6,21 @@ The only `Image.open` of the project is here. Whatever a file holds, `decode` re
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import io
-import logging
 import struct
-import warnings
 import zlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, _imaging
 
 from edgecxr.errors import PictureRejected
 from edgecxr.pictures import limits
 from edgecxr.pictures.files import read
+from edgecxr.pictures.pillow import Image, ImageOps, quiet_libtiff
 from edgecxr.pictures.preprocess import Contract, Grey, bit_depth, preprocess, to_uint8
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
@@ -38,25 +35,6 @@ DECODER_ERRORS = (
     MemoryError, RuntimeError, AssertionError, ZeroDivisionError, NotImplementedError, struct.error, zlib.error,
     Warning,  # where warnings are errors
 )  # fmt: skip
-
-# Ours is the lower limit, and it rejects; Pillow's warning would only repeat it on stderr.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# Its other warnings quote the picture's metadata.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-# And so do its log lines, at every level: in a device's log they would be patients' names.
-logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
-
-
-def _silence_libtiff() -> None:
-    """libtiff writes straight to stderr, past Python, what it dislikes in a file; nothing of that is for a log."""
-    # Found through the module that is linked with it; where it is linked statically there is no such name.
-    library = ctypes.CDLL(_imaging.__file__)
-    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-        with contextlib.suppress(AttributeError):
-            getattr(library, name)(None)
-
-
-_silence_libtiff()
 
 
 @dataclass(frozen=True)
@@ -83,13 +61,13 @@ def decode(data: bytes, contract: Contract) -> Picture:
     limits.check(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning, where warnings are errors
+    except Image.DecompressionBombError:
         raise PictureRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
     except DECODER_ERRORS:
         raise PictureRejected("not_an_image", f"not a picture of a known format ({', '.join(FORMATS)})") from None
     except Exception as error:
         raise _unforeseen(error) from None
-    with image:
+    with image, quiet_libtiff() if image.format == "TIFF" else nullcontext():
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise PictureRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels: {width} x {height}")

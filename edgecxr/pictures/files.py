@@ -104,7 +104,7 @@ class Reading:
     """A file whose bytes are being read while something else is done."""
 
     def __init__(self, path: Path) -> None:
-        self._task: threads.Task[Content | Exception] | None = None
+        self._task: threads.Task[Content | PictureRejected] | None = None
         _stalled[:] = [task for task in _stalled if not task.finished]
         if len(_stalled) >= MAX_STALLED:
             self._rejected = PictureRejected("read_timeout", f"not read: {MAX_STALLED} earlier reads haven't come back")
@@ -121,23 +121,18 @@ class Reading:
         if not self._task.join(READ_SECONDS):
             _stalled.append(self._task)
             raise PictureRejected("read_timeout", f"the file couldn't be read within {READ_SECONDS:g} seconds")
-        if isinstance(self._task.outcome, Exception):
+        if isinstance(self._task.outcome, PictureRejected):
             raise self._task.outcome
         return self._task.outcome
 
 
-_stalled: list[threads.Task[Content | Exception]] = []
+_stalled: list[threads.Task[Content | PictureRejected]] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_stalled.clear)  # a child waits for none of its parent's reads
 
 
-def _read(path: Path) -> Content | Exception:
-    """As `read_file`, without its limit in time; what went wrong is an answer: no exception leaves a thread."""
-    try:
-        return _read_now(path)
-    except Exception as error:  # raised by `read_file`
-        return error
-
-
-def _read_now(path: Path) -> Content | PictureRejected:
+def _read(path: Path) -> Content | PictureRejected:
+    """As `read_file`, without its limit in time."""
     try:
         # Looked at before it is opened: to open a device may start it (a watchdog, a tape).
         rejected = _unfit(path, path.stat())

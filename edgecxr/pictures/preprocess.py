@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from edgecxr.errors import BundleError
+from edgecxr.pictures.pillow import Image
 
 Grey = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from edgecxr.errors import StorageError
 from edgecxr.records.prediction import Prediction, Provenance
 
 
@@ -29,16 +27,9 @@ class Stdout:
         pass
 
     def write(self, prediction: Prediction, position: int = 0) -> None:
-        """Write one; raises BrokenPipeError where whoever read them left, StorageError where they can't be kept."""
-        try:
-            sys.stdout.write(to_line(prediction.to_record(self._labels)))
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            # What is still in Python's buffer would fail again at the end of the program, with its own exit code.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise StorageError(f"records can't be written to stdout ({error.strerror})") from None
+        """Write one, whole; raises ReaderLeft where whoever read them left, StorageError where they can't be kept."""
+        sys.stdout.write(to_line(prediction.to_record(self._labels)))
+        sys.stdout.flush()
 
     def finish(self) -> None:
         pass

@@ -25,7 +25,6 @@ from edgecxr.records.formats import read_csv, to_line, write_csv
 from edgecxr.records.journal import Journal, whole_lines
 from edgecxr.records.prediction import Prediction, Provenance
 from edgecxr.system import storage
-from edgecxr.system.storage import sync_folder
 
 JSON_LINES, CSV = (".jsonl", ".ndjson"), ".csv"
 
@@ -36,7 +35,6 @@ class Place:
 
     target: Path
     part: Path  # JSON lines of a run that hasn't ended
-    scratch: Path  # what is about to take the target's place
 
     @property
     def is_csv(self) -> bool:
@@ -44,8 +42,11 @@ class Place:
 
     def is_own(self, path: Path) -> bool:
         """Whether `path` is one of these: the output of an earlier run among the pictures is no input."""
-        own = (self.target, self.part, self.scratch)
-        return any(path.name == file.name for file in own) and Path(os.path.realpath(path)) in own
+        own = (self.target, self.part)
+        if any(path.name == file.name for file in own):
+            return Path(os.path.realpath(path)) in own
+        scratch = any(storage.is_scratch(path.name, file.name) for file in own)
+        return scratch and Path(os.path.realpath(path)).parent == self.target.parent
 
 
 def check(path: Path, *, overwrite: bool, going_on: bool) -> Place:
@@ -54,7 +55,7 @@ def check(path: Path, *, overwrite: bool, going_on: bool) -> Place:
         raise UsageError("--resume keeps what is there and --overwrite replaces it; give one of them")
     target = storage.resolve(path)
     storage.check_output(target, (*JSON_LINES, CSV), overwrite=overwrite or going_on, instead="--resume to go on, or ")
-    place = Place(target, *(target.with_name(f"{target.name}.{end}") for end in ("part", "tmp")))
+    place = Place(target, target.with_name(f"{target.name}.part"))
     if place.part.exists() and not (overwrite or going_on):
         raise UsageError(
             f"an unfinished run left its records; give --resume to go on, or --overwrite to begin again: {place.part}"
@@ -99,17 +100,16 @@ class Output:
         place, source = self._place, self._journal.path
         try:
             if place.is_csv:
-                with storage.replacing(place.target, place.scratch, newline="") as file:
+                with storage.replacing(place.target, newline="") as file:
                     write_csv(file, (json.loads(line) for line in self._lines()), self._labels)
                 source.unlink()
                 return
             if not self._in_order():
-                with storage.replacing(source, place.scratch) as file:
+                with storage.replacing(source) as file:
                     for line in self._lines():
                         file.write(line.decode("ascii"))
             if source != place.target:
-                source.replace(place.target)
-                sync_folder(place.target.parent)
+                storage.take_the_place(source, place.target)
         except OSError as error:
             raise StorageError(
                 f"the output can't be written ({error.strerror}); its records are kept, and --resume goes on: {source}"
@@ -176,7 +176,7 @@ def _back_to_lines(place: Place, labels: Sequence[str]) -> None:
     try:
         with (
             place.target.open(newline="", encoding="utf-8", errors="surrogateescape") as table,
-            storage.replacing(place.part, place.scratch) as file,
+            storage.replacing(place.part) as file,
         ):
             for record in read_csv(table, labels):
                 file.write(to_line(record))

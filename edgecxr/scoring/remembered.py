@@ -6,7 +6,6 @@ isn't installed, and a file that can't be understood is passed over with a note.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from edgecxr.bundle import Bundle
 from edgecxr.engines import select
 from edgecxr.engines.select import ROWS, Asked, Choice, installed_engines, stored
 from edgecxr.errors import StorageError
-from edgecxr.system import machine
+from edgecxr.system import machine, storage
 
 SCHEMA = 1
 MAX_BYTES = 64 << 10
@@ -72,14 +71,11 @@ def remember(bundle: Bundle, winner: Configuration, details: Mapping[str, Any]) 
         "configuration": asdict(winner),
         "details": dict(details),
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        beside.replace(path)
+        with storage.replacing(path) as file:
+            file.write(storage.json_text(content))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise StorageError(f"the winner can't be remembered ({error.strerror}): {path}") from None
     return path
 

@@ -21,18 +21,19 @@ from edgecxr.records.prediction import Prediction
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.folder import Job, Options, describe
 from edgecxr.scoring.session import Session
+from edgecxr.system import streams
 from edgecxr.system.signals import StopOnSignal
 
 MAX_LINE = 64 << 10  # bytes of a path; Linux takes 4,096
-STDIN = 0
 
 Waiting = SimpleQueue["Future[Prediction] | None"]  # None: the end of stdin, or a signal
 
 
-def serve(session: Session, options: Options, reader_left: Callable[[], object]) -> Job:
+def serve(session: Session, options: Options) -> Job:
     """Answer the lines of stdin until it ends, or a signal: then those that were read are answered, and no other.
 
-    `reader_left` is called where nobody reads the answers any more. What was answered is in the run's summary.
+    What was answered is in the run's summary. Raises ReaderLeft where nobody reads the answers any more, and whatever
+    reading stdin raises once the lines before are answered.
     """
     describe(session)
     job = Job(session, (), Stdout(session.bundle.labels), options)
@@ -54,8 +55,6 @@ def serve(session: Session, options: Options, reader_left: Callable[[], object])
                 job.tally.add(prediction)
                 if options.fail_fast and prediction.status == "rejected":
                     break
-        except BrokenPipeError:
-            reader_left()
         finally:
             ended.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -85,14 +84,19 @@ def _ask(
     ended: threading.Event,
 ) -> None:
     """Have each line of stdin scored, no further ahead than there is room for."""
-    for line in lines(lambda: os.read(STDIN, MAX_LINE)):
-        room.acquire()
-        if ended.is_set():
-            return
-        try:
-            waiting.put(pool.submit(_answer, session, line))
-        except RuntimeError:  # the pool was shut down in between
-            return
+    try:
+        for line in lines(lambda: streams.read_stdin(MAX_LINE)):
+            room.acquire()
+            if ended.is_set():
+                return
+            try:
+                waiting.put(pool.submit(_answer, session, line))
+            except RuntimeError:  # the pool was shut down in between
+                return
+    except BaseException as error:  # whoever waits for answers would wait for ever
+        failed: Future[Prediction] = Future()
+        failed.set_exception(error)
+        waiting.put(failed)
     waiting.put(None)
 
 

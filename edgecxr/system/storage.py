@@ -1,19 +1,23 @@
-"""Where results may be written: checked before the work begins, so that nothing is lost at its end."""
+"""Where results may be written, checked before the work; and how: whole or not at all, in the place of the old."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
+import secrets
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any, BinaryIO, TextIO
 
 from edgecxr.errors import StorageError, UsageError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def resolve(path: Path) -> Path:
@@ -49,7 +53,7 @@ def check_writable(path: Path) -> None:
     target = resolve(path)
     try:
         with tempfile.TemporaryFile(dir=target.parent), suppress(FileNotFoundError):
-            _scratch(target).lstat()  # a name that is too long with its ending
+            _beside(target).lstat()  # a name that is too long with its ending
     except OSError as error:
         raise _not_written("output", path, error) from None
 
@@ -65,13 +69,14 @@ def check_reports(paths: Sequence[Path], suffixes: Iterable[str], *, overwrite: 
 
 
 @contextmanager
-def replacing(path: Path, scratch: Path, newline: str | None = "\n") -> Iterator[TextIO]:
-    """A text file that takes the place of `path` at the end, whole or not at all; it is written as `scratch`.
+def replacing(path: Path, newline: str | None = "\n") -> Iterator[TextIO]:
+    """A text file that takes the place of `path` at the end, whole or not at all, with the mode of what was there.
 
-    Raises OSError where that fails, and whatever is raised within; `path` is then as it was.
+    Until then it lies beside it, under a name that nobody has. Raises OSError where that fails, and whatever is raised
+    within; `path` is then as it was.
     """
     with (
-        _taking_the_place(path, scratch),
+        _taking_the_place(path) as scratch,
         scratch.open("w", newline=newline, encoding="utf-8", errors="surrogateescape") as file,
     ):
         yield file
@@ -79,14 +84,67 @@ def replacing(path: Path, scratch: Path, newline: str | None = "\n") -> Iterator
 
 
 @contextmanager
-def _taking_the_place(path: Path, scratch: Path) -> Iterator[None]:
+def replacing_bytes(path: Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
+    """The same of bytes. `scratch` is where it lies until then, in a folder that is edgecxr's own: what a kill leaves
+    there gives way to the next."""
+    with _taking_the_place(path, scratch) as beside, beside.open("wb") as file:
+        yield file
+        _sync(file)
+
+
+@contextmanager
+def replacing_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """An empty folder that takes the place of `path` at the end, whole or not at all.
+
+    Of what is there an empty folder gives way, with `overwrite` anything. Raises OSError where that fails, and whatever
+    is raised within; `path` is then as it was.
+    """
+    partial, former = (path.with_name(f"{path.name}.{what}-{os.getpid()}") for what in ("partial", "former"))
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that had this number and was killed
     try:
-        yield
-        scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+        partial.mkdir()
+        yield partial
+        # A folder that holds something can't be replaced by a rename, so it steps aside for a moment.
+        if overwrite and os.path.lexists(path):
+            path.rename(former)
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        if former.exists() and not path.exists():
+            former.rename(path)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def take_the_place(scratch: Path, path: Path) -> None:
+    """Rename `scratch` to `path`, for good, with the mode of what was there; raises OSError."""
+    with suppress(OSError):  # nothing was there, or the file system knows no modes
+        scratch.chmod(stat.S_IMODE(path.stat().st_mode))
+    scratch.replace(path)
     sync_folder(path.parent)
+
+
+def is_scratch(name: str, target: str) -> bool:
+    """Whether a file of this name is what `replacing` a file called `target` makes, and a kill may leave."""
+    return re.fullmatch(rf"{re.escape(target)}\.[0-9a-f]{{8}}\.tmp", name) is not None
+
+
+@contextmanager
+def _taking_the_place(path: Path, scratch: Path | None = None) -> Iterator[Path]:
+    if scratch is None:
+        scratch = _beside(path)
+        os.close(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield scratch
+        take_the_place(scratch, path)
+    except BaseException:
+        with suppress(OSError):
+            scratch.unlink()
+        raise
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _sync(file: IO[Any]) -> None:
@@ -109,12 +167,10 @@ def write_reports(contents: Iterable[tuple[Path, str | bytes]]) -> None:
     failed: list[StorageError | UsageError] = []
     for path, content in contents:
         target = resolve(path)
-        scratch = _scratch(target)
         try:
             target.parent.mkdir(exist_ok=True)
-            with _taking_the_place(target, scratch), scratch.open("wb") as file:
+            with replacing_bytes(target) as file:
                 file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
-                _sync(file)
         except OSError as error:
             failed.append(_not_written("report", path, error))
     if failed:
@@ -122,12 +178,8 @@ def write_reports(contents: Iterable[tuple[Path, str | bytes]]) -> None:
         raise kind("; ".join(map(str, failed)))
 
 
-def _scratch(target: Path) -> Path:
-    return target.with_name(f"{target.name}.tmp")
-
-
 def _not_written(what: str, path: Path, error: OSError) -> StorageError | UsageError:
-    kind = StorageError if error.errno in _FULL else UsageError
+    kind = StorageError if error.errno in FULL else UsageError
     return kind(f"the {what} can't be written ({error.strerror}): {path}")
 
 

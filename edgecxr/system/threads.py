@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -13,36 +14,44 @@ T = TypeVar("T")
 MAX_IDLE = 16  # threads that are kept for the next call
 
 _idle: deque[_Thread] = deque()  # its append and pop are atomic
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # a child has none of its parent's threads
 
 
 class Task(Generic[T]):
-    """A call that was begun in a thread of its own; `call` must not raise."""
+    """A call that was begun in a thread of its own."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
         self._outcome: list[T] = []
+        self._error: BaseException | None = None
         self._done = threading.Lock()
         self._done.acquire()
 
     def run(self) -> None:
-        self._outcome.append(self._call())
+        try:
+            self._outcome.append(self._call())
+        except BaseException as error:  # raised where the outcome is asked for
+            self._error = error
 
     def settle(self) -> None:
         self._done.release()
 
     @property
     def finished(self) -> bool:
-        return bool(self._outcome)
+        return bool(self._outcome) or self._error is not None
 
     def join(self, seconds: float) -> bool:
         """Wait for at most `seconds`; whether the call has come back."""
-        if not self._outcome and self._done.acquire(timeout=seconds):
+        if not self.finished and self._done.acquire(timeout=seconds):
             self._done.release()
         return self.finished
 
     @property
     def outcome(self) -> T:
-        """What the call gave; only once it is finished."""
+        """What the call gave, or raises what it raised; only once it is finished."""
+        if self._error is not None:
+            raise self._error
         return self._outcome[0]
 
 

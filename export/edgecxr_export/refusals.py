@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from edgecxr_export.graphs import onnx_graph
 from edgecxr_export.graphs.artifacts import GATED_ON, KINDS, TFLITE, planned
 from edgecxr_export.parity.gates import Gates
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SIZES = {"fp32": 84_000_000, "fp16": 42_500_000, "int8": 22_500_000}  # bytes, of Xception at any input size
 OTHERS = 5_000_000  # bytes: golden vectors, reports, the card
 

@@ -20,6 +20,7 @@ from edgecxr.lab.run import Run, read_run
 from edgecxr.lab.train import storage
 from edgecxr.lab.train.fit import default_cache
 from edgecxr.scoring.postprocess import probabilities
+from edgecxr.system.storage import FULL
 from edgecxr_export import labelled, refusals
 from edgecxr_export.bundle import reports
 from edgecxr_export.bundle.contents import About, Findings, contents, metadata, parity_report
@@ -101,7 +102,7 @@ def export(
             raise refusals.refusal(output, refused) from None
         opened = publish(output, contents(found, about, console), overwrite)
     except OSError as error:
-        if error.errno not in refusals.FULL:
+        if error.errno not in FULL:
             raise
         raise storage.failed("the bundle or its scratch files", output, error) from None
     size = sum(length for _, length in opened.files.values())

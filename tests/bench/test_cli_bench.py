@@ -152,15 +152,25 @@ def test_a_pipe_is_no_report(edgecxr: Run, tiny_bundle: Path, tmp_path: Path) ->
     assert "the report isn't a file" in one_sentence(done, 2)
 
 
-def test_a_file_that_cant_be_written_loses_nothing(edgecxr: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_file_that_cant_be_written_loses_nothing(tiny_bundle: Path, tmp_path: Path) -> None:
     """What was measured is on the terminal and in the other files; a file that was there stays."""
     for name in ("a.json", "b.csv"):
         (tmp_path / name).write_text("mine")
-        (tmp_path / f"{name}.tmp").mkdir()  # where the new one would be written
-    done = edgecxr(
+    arguments = [
         "bench", "-m", tiny_bundle, "--seconds", 1, "-b", 1, *ONE, "--overwrite",
-        "-o", tmp_path / "a.json", "-o", tmp_path / "b.csv", "-o", tmp_path / "c.json", timeout=300,
-    )  # fmt: skip
+        "-o", tmp_path / "a.json", "-o", tmp_path / "b.csv", "-o", tmp_path / "c.json",
+    ]  # fmt: skip
+    code = (
+        "import os, sys\nfrom edgecxr.system import storage\n"
+        "real = storage.take_the_place\n"
+        "def refused(scratch, path):\n"
+        "    if path.name in ('a.json', 'b.csv'): raise PermissionError(13, 'Permission denied')\n"
+        "    real(scratch, path)\n"
+        f"storage.take_the_place, sys.argv = refused, {['edgecxr', *map(str, arguments)]!r}\n"
+        "from edgecxr.__main__ import main\nmain()\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 2
     assert "where a picture's time goes" in done.stdout
     last = done.stderr.strip().splitlines()[-1]

@@ -33,8 +33,44 @@ def test_on_a_full_disk_the_old_file_stays_and_nothing_else(tmp_path: Path, monk
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "mine")]
 
 
+def test_a_file_that_has_a_scratch_files_name_is_left_alone(tmp_path: Path) -> None:
+    for ending in (".tmp", ".partial", ".part"):
+        (tmp_path / f"a.json{ending}").write_text("mine")
+    storage.write_reports([(tmp_path / "a.json", "x")])
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"a.json": "x", "a.json.tmp": "mine", "a.json.partial": "mine", "a.json.part": "mine"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+def test_a_replaced_file_keeps_its_mode_and_a_new_one_has_the_usual(tmp_path: Path) -> None:
+    usual = tmp_path / "usual"
+    usual.write_text("")
+    for mode in (0o600, 0o664):
+        (tmp_path / "a.json").write_text("mine")
+        (tmp_path / "a.json").chmod(mode)
+        storage.write_reports([(tmp_path / name, "x") for name in ("a.json", "b.html")])
+        assert (tmp_path / "a.json").stat().st_mode & 0o777 == mode
+        assert (tmp_path / "b.html").stat().st_mode == usual.stat().st_mode
+
+
+def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    for overwrite in (True, False):
+        place.mkdir(exist_ok=True)
+        (place / "old").touch()
+        with pytest.raises(ZeroDivisionError), storage.replacing_folder(place, overwrite=overwrite) as folder:
+            raise ZeroDivisionError
+        assert [path.name for path in tmp_path.rglob("*")] == ["place", "old"]
+    with pytest.raises(OSError, match="not empty"), storage.replacing_folder(place, overwrite=False):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["place", "old"]
+    with storage.replacing_folder(place, overwrite=True) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["place", "new"]
+
+
 def test_one_file_that_cant_be_written_keeps_none_of_the_others_back(tmp_path: Path) -> None:
-    (tmp_path / "a.json.tmp").mkdir()  # where the new one would be written
+    (tmp_path / "a.json").mkdir()
     with pytest.raises(UsageError, match=r"a\.json"):
         storage.write_reports([(tmp_path / name, name) for name in ("a.json", "b.html")])
     assert (tmp_path / "b.html").read_text() == "b.html"

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from edgecxr.errors import DataError, UsageError
 from edgecxr.lab.dataset import PICTURE_SUFFIXES
+from edgecxr.system import storage
 
 EXTRA = "lung_opacity"  # the fourth release's class that the three-class models don't know
 # Names of the class folders, as `_plain` reduces them.
@@ -213,26 +214,22 @@ def _read_class(folder: Path, tree: _Tree) -> list[Path]:
 
 def _write(pictures: Mapping[str, list[Path]], target: Path, copy: bool, advance: Callable[[int, int], None]) -> int:
     """Put the pictures in place, all of them or none; returns how many are hard links."""
-    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
     total = sum(map(len, pictures.values()))
     done = hard_links = 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that had this number and was killed
-        for label, paths in pictures.items():
-            folder = partial / label
-            folder.mkdir(parents=True)
-            for path in paths:
-                hard_links += _place(path, folder / path.name, copy)
-                done += 1
-                advance(done, total)
-        partial.replace(target)
+        with storage.replacing_folder(target, overwrite=False) as partial:
+            for label, paths in pictures.items():
+                folder = partial / label
+                folder.mkdir(parents=True)
+                for path in paths:
+                    hard_links += _place(path, folder / path.name, copy)
+                    done += 1
+                    advance(done, total)
     except OSError as error:
         raise UsageError(
             f"the import stopped after {done} of {total} pictures, nothing is left of it ({error.strerror}): {target}"
         ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return hard_links
 
 

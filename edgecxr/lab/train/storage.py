@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob
 import math
 import os
@@ -22,8 +21,8 @@ except ImportError:  # Windows: what a killed run left stays there
     fcntl = None  # type: ignore[assignment]
 
 from edgecxr.errors import StorageError, UsageError
+from edgecxr.system.storage import FULL, replacing_bytes
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTIAL = ".partial"  # a file that is being written, or that a killed run left
 
 
@@ -91,15 +90,10 @@ def save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
 
     Raises StorageError.
     """
-    partial = file.with_name(f"{file.name}{PARTIAL}")
     try:
-        with partial.open("wb") as opened:
+        with replacing_bytes(file, file.with_name(f"{file.name}{PARTIAL}")) as opened:
             np.savez(opened, **arrays)
-            opened.flush()
-            os.fsync(opened.fileno())
-        partial.replace(file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise failed("the checkpoint", file, error) from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from edgecxr.device.verify import verify
 from edgecxr.engines.select import Asked
 from edgecxr.errors import GateError, UsageError
 from edgecxr.lab.train import storage
+from edgecxr.system.storage import replacing_folder, sync_folder
 
 
 def publish(output: Path, contents: Mapping[str, bytes], overwrite: bool) -> Bundle:
@@ -21,42 +21,22 @@ def publish(output: Path, contents: Mapping[str, bytes], overwrite: bool) -> Bun
     Raises StorageError where there is no room, UsageError where the place can't be used, GateError where the bundle
     doesn't give its own answers; what was at `output` stands then as before.
     """
-    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
-    former = output.with_name(f"{output.name}.former-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that had this number and was killed
     try:
-        for file, content in contents.items():
-            path = partial / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as opened:
-                opened.write(content)
-                opened.flush()
-                os.fsync(opened.fileno())
-        for folder in (partial, *(entry for entry in partial.iterdir() if entry.is_dir())):
-            _sync(folder)
-        check = verify(bundles.load(partial), Asked(device="cpu"))
-        if not check.passed:
-            raise GateError("the finished bundle doesn't give its own golden answers on this machine")
-        # A folder can't be replaced by a rename, so a former bundle steps aside for a moment.
-        if os.path.lexists(output):
-            if not overwrite:
+        with replacing_folder(output, overwrite=overwrite) as partial:
+            for file, content in contents.items():
+                path = partial / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as opened:
+                    opened.write(content)
+                    opened.flush()
+                    os.fsync(opened.fileno())
+            for folder in (partial, *(entry for entry in partial.iterdir() if entry.is_dir())):
+                sync_folder(folder)
+            check = verify(bundles.load(partial), Asked(device="cpu"))
+            if not check.passed:
+                raise GateError("the finished bundle doesn't give its own golden answers on this machine")
+            if os.path.lexists(output) and not overwrite:
                 raise UsageError(f"the output exists; give --overwrite to replace it: {output}")
-            output.rename(former)
-        partial.rename(output)
-        _sync(output.parent)
     except OSError as error:
         raise storage.failed("the bundle", output, error) from None
-    finally:
-        if former.exists() and not output.exists():
-            former.rename(output)
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
     return bundles.load(output)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
