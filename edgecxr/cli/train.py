@@ -64,6 +64,9 @@ def train(
     """
     if folds is not None and hold_out_origin is not None:
         raise UsageError("--folds and --hold-out-origin are two ways to choose the test pictures; give one of them")
+    from edgecxr.lab.dataset import check_outside
+    from edgecxr.lab.run import held
+
     recipes: Any = import_module("edgecxr.lab.train.recipes")
     chosen = recipes.recipe(recipe)
     if input_size is not None:
@@ -87,14 +90,16 @@ def train(
         "workers": workers,
         "console": console,
     }
-    if folds is None:
-        fit = load_lab("edgecxr.lab.train.fit", "train").fit
-        fit(data, output, chosen, hold_out_origin=hold_out_origin, **options)
-    else:
+    check_outside(data, output)
+    with held(output):  # from the first second, which is before TensorFlow's
+        if folds is None:
+            fit = load_lab("edgecxr.lab.train.fit", "train").fit
+            fit(data, output, chosen, hold_out_origin=hold_out_origin, **options)
+            return
         report = load_lab("edgecxr.lab.train.crossval", "train").cross_validate(data, output, chosen, folds, **options)
-        share = report["accuracy"]
-        low, high = share["interval95"]
-        console.print(f"accuracy over {folds} folds: {share['value']:.1%} ({low:.1%}–{high:.1%}); runs in {output}")
+    share = report["accuracy"]
+    low, high = share["interval95"]
+    console.print(f"accuracy over {folds} folds: {share['value']:.1%} ({low:.1%}–{high:.1%}); runs in {output}")
 
 
 def _choose_backend(device: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from edgecxr.errors import DataError
+from edgecxr.errors import DataError, UsageError
 from edgecxr.pictures.files import SKIPPED_NAMES
 
 MANIFEST = "manifest.csv"
@@ -153,6 +153,12 @@ def _is_picture(path: Path, label_folder: Path) -> bool:
 def _hidden(name: str) -> bool:
     """What other programs leave beside pictures: copies (.ipynb_checkpoints), resource forks (__MACOSX, ._1.png)."""
     return name.startswith(".") or name in (*SKIPPED_NAMES, "__MACOSX")
+
+
+def check_outside(folder: Path, place: Path) -> None:
+    """Raise UsageError where `place` is among the class folders: it would be a class itself, or its plots pictures."""
+    if not (folder / MANIFEST).is_file() and folder.resolve() in place.resolve().parents:
+        raise UsageError(f"each folder in the data's is a class; name a place outside of it: {place}")
 
 
 def with_splits(dataset: Dataset, seed: int) -> Dataset:

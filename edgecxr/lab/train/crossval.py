@@ -13,7 +13,7 @@ from edgecxr.errors import UsageError
 from edgecxr.lab.dataset import Dataset, folds, read_dataset
 from edgecxr.lab.evaluation.report import evaluate_logits
 from edgecxr.lab.evaluation.temperature import fit_temperature
-from edgecxr.lab.run import DESCRIPTION, FOLDS, Logits, read_run, write_json
+from edgecxr.lab.run import DESCRIPTION, FOLDS, Logits, check_new, read_run, write_json
 from edgecxr.lab.train import checkpoint, storage
 from edgecxr.lab.train.fit import Call, accuracy, fit_dataset, weights_identity
 from edgecxr.lab.train.pictures import fingerprint
@@ -42,8 +42,8 @@ def cross_validate(
     `resume`, folds that the same call has finished are taken as they are. Raises what `fit` raises.
     """
     console = console or Console(stderr=True, markup=False)
-    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
+    if not resume:
+        check_new(folder)
     if (folder / FOLDS).exists():
         raise UsageError(f"the cross-validation is finished, there is nothing to resume: {folder}")
     dataset = read_dataset(data)

@@ -22,7 +22,7 @@ from rich.console import Console
 
 import edgecxr
 from edgecxr.errors import UsageError
-from edgecxr.lab.dataset import MANIFEST, Dataset, read_dataset, with_splits, without_origin
+from edgecxr.lab.dataset import Dataset, check_outside, read_dataset, with_splits, without_origin
 from edgecxr.lab.run import (
     CURVES,
     DESCRIPTION,
@@ -30,6 +30,7 @@ from edgecxr.lab.run import (
     SCHEMA,
     WEIGHTS,
     Logits,
+    check_new,
     read_run,
     write_history,
     write_json,
@@ -109,12 +110,12 @@ def fit_dataset(
     """`fit` on a dataset whose splits are made; `note` goes into the run's description of its data."""
     console = console or Console(stderr=True, markup=False)
     recipe, cache = call.recipe, cache or default_cache()
-    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
+    if not resume:
+        check_new(folder)
     if (folder / DESCRIPTION).exists():
         raise UsageError(f"the run is finished, there is nothing to resume: {folder}")
     for place in (folder, cache):
-        _check_outside(call.data, place)
+        check_outside(call.data, place)
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
     accelerator = accelerators.choose(device, recipe.batch_size)
@@ -224,12 +225,6 @@ def _arithmetic(mixed: bool, accelerator: Accelerator) -> Iterator[None]:
     finally:
         keras.config.set_dtype_policy(policy)
         keras.distribution.set_distribution(distribution)
-
-
-def _check_outside(data: Path, place: Path) -> None:
-    """What lies among the folders of classes would be a class itself, or its curves a picture."""
-    if not (data / MANIFEST).is_file() and data.resolve() in place.resolve().parents:
-        raise UsageError(f"each folder in the data's is a class; name a place outside of it: {place}")
 
 
 def _inputs(dataset: Dataset, inputs: npt.NDArray[np.uint8]) -> Inputs:
