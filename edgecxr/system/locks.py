@@ -71,7 +71,7 @@ def _open_locked(path: Path) -> int | None:
             os.close(descriptor)
             return None
         try:
-            # Whoever held it may have removed it between the two calls: a lock on a file without a name holds nobody off.
+            # Whoever held it may have removed it between the two calls; a file without a name holds nobody off.
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         except FileNotFoundError:
