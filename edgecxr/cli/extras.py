@@ -2,8 +2,10 @@
 
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from edgecxr.cli.console import complain
 from edgecxr.errors import UnavailableError, UsageError
 
 
@@ -16,6 +18,12 @@ def load_lab(module: str, extra: str) -> Any:
         raise UnavailableError(
             f"this needs the extra {extra!r}; run: pip install 'edgecxr[cpu,{extra}]' ({error})"
         ) from None
+
+
+def account_for(folder: Path, account: str) -> None:
+    """Say on stderr what of a data folder isn't used; `account` is empty where all of it is."""
+    if account:
+        complain(f"{folder}: {account}")
 
 
 def conditions(where: list[str] | None) -> dict[str, str]:

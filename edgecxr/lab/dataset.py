@@ -47,6 +47,11 @@ class Dataset:
     examples: tuple[Example, ...]
     left_out: tuple[LeftOut, ...] = ()  # files of the folder that are no example, and why
 
+    @property
+    def account(self) -> str:
+        """One line about `left_out`; empty where every file is used."""
+        return layout.account(self.left_out)
+
     def split(self, name: str) -> tuple[Example, ...]:
         return tuple(example for example in self.examples if example.split == name)
 

@@ -83,8 +83,8 @@ def check_no_database(folder: Path, names: Iterable[str]) -> None:
     masks = [name for name in plain if is_mask_folder(name)]
     if images and masks:
         raise DataError(
-            f"masks are no films, and {masks[0]} lies beside {images[0]} as in an unpacked database; lay the Radiography "
-            f"Database out with edgecxr data import, or move the masks away: {folder}"
+            f"masks are no films, and {masks[0]} lies beside {images[0]} as in an unpacked database; lay the "
+            f"Radiography Database out with edgecxr data import, or move the masks away: {folder}"
         )
 
 
@@ -129,7 +129,7 @@ def account(left_out: Sequence[LeftOut]) -> str:
     """One line that counts what was left out, by reason, and names the first file; empty where nothing was."""
     if not left_out:
         return ""
-    counts = Counter(reason for _, reason in left_out).most_common()
+    counts = sorted(Counter(reason for _, reason in left_out).items(), key=lambda item: (-item[1], item[0]))
     reasons = [f"{count} {reason}" for reason, count in counts[:8]]
     if len(counts) > 8:
         reasons.append(f"{sum(count for _, count in counts[8:])} others")

@@ -27,8 +27,8 @@ _SEQUENTIAL, _PROGRESSIVE = frozenset({0xC0, 0xC1}), frozenset({0xC2})
 def is_cut(data: bytes, grey: npt.NDArray[np.uint8], scale: int = 1) -> bool:
     """Whether the JPEG `data`, decoded as `grey` (H, W) at one `scale`-th of its size, lacks its end.
 
-    Only what is certain: a cut that leaves fewer than MIN_FLAT blocks, or that lies within a long flat border, is not
-    found, nor one in the last scans of a progressive picture.
+    Only what is certain: a cut that leaves fewer than MIN_FLAT flat units isn't found, nor one behind the first scan of
+    a progressive picture, and one within a long flat border only by chance.
     """
     if grey[-1, -1] != FILL:
         return False
@@ -59,11 +59,12 @@ def _flat(jpeg: Jpeg, grey: npt.NDArray[np.uint8], scale: int) -> int:
     width, height = (max(1, side // scale) for side in _mcu(jpeg))
     across = -(-grey.shape[1] // width)
     flat = 0
+    starts = np.arange(0, grey.shape[1], width)
     for bottom in range(-(-grey.shape[0] // height) - 1, -1, -1):
         row = grey[bottom * height : (bottom + 1) * height] == FILL
-        columns = np.logical_and.reduceat(row.all(axis=0), np.arange(0, grey.shape[1], width))
+        columns = np.logical_and.reduceat(row.all(axis=0), starts)
         if not columns.all():
-            return flat + across - 1 - int(np.flatnonzero(~columns)[-1].item())
+            return flat + int(np.argmin(columns[::-1]))
         flat += across
     return flat
 

@@ -79,7 +79,8 @@ _TIFF_CODINGS = {
 _PLAIN_TIFFS = frozenset({(1, 1, 0), (1, 1, 1), (1, 8, 0), (1, 8, 1), (1, 8, 3), (3, 8, 2), (1, 16, 1)})
 BITS, COMPRESSION, COLOUR, SAMPLES, FORMAT = 258, 259, 262, 277, 339
 TIFF_TAGS = frozenset({BITS, COMPRESSION, COLOUR, SAMPLES, FORMAT})
-_PLAIN_CODINGS = frozenset({1, 5, 7, 8, 32773, 32946})  # that every build of the decoder has
+_PLAIN_CODINGS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})  # that every build of the decoder has
+_OPENED_CODINGS = frozenset({6, 32771, 32809, 34676, 34677, 34925, 50000, 50001})  # that it may find out are missing
 
 
 def rejection(data: bytes) -> PictureRejected:
@@ -151,7 +152,7 @@ def unread_tiff(tags: Mapping[int, tuple[int, int]], order: str, *, opened: bool
     `opened` says that the decoder knew its kind and failed afterwards; `order` is "big-endian", say.
     """
     coding = tags.get(COMPRESSION, (1, 1))[1]
-    if coding not in _PLAIN_CODINGS and (opened or coding not in _TIFF_CODINGS):
+    if coding not in _PLAIN_CODINGS and (opened or coding not in _OPENED_CODINGS):
         name = _TIFF_CODINGS.get(coding) or f"number {coding}"
         return PictureRejected("unsupported_format", f"a TIFF with this compression isn't read ({name}); {_AGAIN}")
     if opened:
@@ -164,7 +165,7 @@ def unread_tiff(tags: Mapping[int, tuple[int, int]], order: str, *, opened: bool
         f"{samples} {'sample' if samples == 1 else 'samples'} a pixel of {bits} bits",
         _TIFF_SAMPLES.get(sample_format, ""),
         _TIFF_COLOURS.get(colour, f"colours of kind {colour}" if colour >= 0 else "colours of no stated kind"),
-        _TIFF_CODINGS[coding],
+        _TIFF_CODINGS.get(coding, ""),
         order,
     ]
     kind = ", ".join(word for word in words if word)

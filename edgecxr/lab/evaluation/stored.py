@@ -31,7 +31,8 @@ from edgecxr.lab.evaluation.temperature import fit_temperature
 from edgecxr.scoring.postprocess import probabilities
 from edgecxr.scoring.session import open_session
 
-# What else the report needs to know: data, labels, split, temperature, operating_points, provenance.
+# What else the report needs to know: data, labels, split, temperature, operating_points, provenance; and `account`, a
+# line on what of the data folder was left out.
 Found = dict[str, Any]
 Reader = Callable[[Path, Path | None, str | None, dict[str, str], list[str]], tuple[Scored, Found]]
 
@@ -67,6 +68,7 @@ def of_bundle(
     scored = score(session, examples, lambda _: advance(next(done), len(examples)))
     return scored, {
         "data": data.resolve().name,
+        "account": dataset.account,
         "labels": opened.labels,
         "split": chosen,
         "temperature": opened.temperature,
@@ -90,6 +92,7 @@ def of_run(
     calibrated = probabilities(dev.logits, temperature)
     return narrowed(scored, dataset.where(conditions), ignored), {
         "data": dataset.folder.resolve().name,
+        "account": dataset.account,
         "labels": run.labels,
         "split": chosen,
         "temperature": temperature,
@@ -123,6 +126,7 @@ def of_folds(
         temperature_of |= dict.fromkeys(part.files, fit_temperature(dev.logits, dev.classes).temperature)
     return scored, {
         "data": dataset.folder.resolve().name,
+        "account": dataset.account,
         "labels": found[0].labels,
         "split": f"test of {len(found)} folds",
         "temperature": np.array([temperature_of[example.file] for example in scored.examples]),

@@ -15,7 +15,7 @@ from edgecxr.lab.evaluation.report import evaluate_logits
 from edgecxr.lab.evaluation.temperature import fit_temperature
 from edgecxr.lab.run import DESCRIPTION, FOLDS, Logits, check_new, read_run, write_json
 from edgecxr.lab.train import checkpoint, storage
-from edgecxr.lab.train.fit import Call, accuracy, fit_dataset, weights_identity
+from edgecxr.lab.train.fit import Call, accuracy, fit_dataset, say_account, weights_identity
 from edgecxr.lab.train.pictures import fingerprint
 from edgecxr.lab.train.recipes import Recipe
 
@@ -47,6 +47,7 @@ def cross_validate(
     if (folder / FOLDS).exists():
         raise UsageError(f"the cross-validation is finished, there is nothing to resume: {folder}")
     dataset = read_dataset(data)
+    say_account(console, dataset)
     dataset = dataset.where(where) if where else dataset
     call = Call(data, recipe, backbone_weights, seed, where or {})
     parts = []

@@ -90,9 +90,17 @@ def fit(
     """
     call = Call(data, recipe, backbone_weights, seed, where or {}, hold_out_origin)
     dataset = read_dataset(data)
+    console = console or Console(stderr=True, markup=False)
+    say_account(console, dataset)
     dataset = dataset.where(call.where) if call.where else dataset
     dataset = with_splits(dataset, seed) if hold_out_origin is None else without_origin(dataset, hold_out_origin, seed)
     fit_dataset(call, dataset, folder, device=device, resume=resume, cache=cache, workers=workers, console=console)
+
+
+def say_account(console: Console, dataset: Dataset) -> None:
+    """What of the data folder isn't learnt from, in a line."""
+    if dataset.account:
+        console.print(printable(f"{dataset.folder}: {dataset.account}"), highlight=False, soft_wrap=True)
 
 
 def fit_dataset(
