@@ -5,7 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edgecxr.cli.console import complain
+import typer
+
 from edgecxr.errors import UnavailableError, UsageError
 
 
@@ -22,8 +23,10 @@ def load_lab(module: str, extra: str) -> Any:
 
 def account_for(folder: Path, account: str) -> None:
     """Say on stderr what of a data folder isn't used; `account` is empty where all of it is."""
+    from edgecxr.views.terminal import printable
+
     if account:
-        complain(f"{folder}: {account}")
+        typer.echo(printable(f"{folder}: {account}").plain, err=True)
 
 
 def conditions(where: list[str] | None) -> dict[str, str]:

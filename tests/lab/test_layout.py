@@ -55,7 +55,10 @@ def test_where_all_is_used_nothing_is_said(tmp_path: Path, picture: Callable[...
 
 def test_many_reasons_make_one_line() -> None:
     line = layout.account([(f"{number}.s{number}", f".s{number}") for number in range(20)])
-    assert line == f"left out: {', '.join(f'1 .s{number}' for number in range(8))}, 12 others; the first is 0.s0"
+    assert (
+        line
+        == f"left out: {', '.join(f'1 .s{number}' for number in (0, 1, *range(10, 16)))}, 12 others; the first is 0.s0"
+    )
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,15 @@ def test_the_command_writes_a_sheet_and_mentions_what_it_passed_over(data: Path,
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["data", "sheet.png"]
 
 
+def test_the_command_says_what_it_leaves_out(picture: Write, tmp_path: Path, edgecxr: Run) -> None:
+    for name in ("in/covid/1.png", "in/covid/masks/1.png", "in/normal/2.png"):
+        picture(name)
+    (tmp_path / "in" / "normal" / "\x1b[2J.dcm").touch()
+    result = edgecxr("data", "show", tmp_path / "in", "-o", tmp_path / "sheet.png")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == f"{tmp_path / 'in'}: left out: 1 .dcm, 1 masks; the first is covid/masks/1.png\n"
+
+
 def test_a_place_that_cannot_be_written_is_one_sentence(data: Path, tmp_path: Path, edgecxr: Run) -> None:
     for output, words in ((tmp_path / "sheet.jpg", "ends in .png"), (tmp_path / "no" / "sheet.png", "no such folder")):
         result = edgecxr("data", "show", data, "-o", output)
