@@ -63,7 +63,7 @@ def test_a_picture_that_cannot_be_read_gives_its_place_to_another(data: Path) ->
     sheet = sheets.draw(read_dataset(data), 5, 0)
     assert sorted(files(sheet)["normal"]) == ["normal/n4.png", "normal/n5.png"]
     assert sorted(file for file, _ in sheet.unreadable) == [f"normal/n{i}.png" for i in range(4)]
-    assert all("not a picture of a known format" in reason for _, reason in sheet.unreadable)
+    assert all("not a picture, it is text" in reason for _, reason in sheet.unreadable)
     assert sheet.counts == {"covid": 3, "normal": 6}
 
 

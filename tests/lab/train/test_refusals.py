@@ -16,7 +16,7 @@ from rich.console import Console
 from test_resumed_training import write_films
 from typer.testing import CliRunner
 
-from edgecxr.cli import app as cli
+from edgecxr import cli
 from edgecxr.errors import StorageError, UnavailableError, UsageError
 from edgecxr.lab.run import check_new, read_run
 from edgecxr.lab.train import pictures, recipes
