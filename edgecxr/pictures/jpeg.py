@@ -10,6 +10,7 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN, _RESTART, _SCAN, _END = 0xC4, 0xDD, 0xDA, 0xD9
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 MAX_SEGMENTS = 10_000
+MAX_TABLES = 8  # of a segment: there are four for DC and four for AC (B.2.4.2)
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ def _frame(marker: int, body: bytes) -> Frame:
 def _codes(body: bytes) -> dict[int, dict[int, str]]:
     """The codes of a segment's Huffman tables (annex C): of each length they count up, and double for the next."""
     tables = {}
-    while body:
+    for _ in range(MAX_TABLES):
+        if not body:
+            break
         name, lengths, body = body[0], body[1:17], body[17:]
         table, code = {}, 0
         for length, count in enumerate(lengths, start=1):

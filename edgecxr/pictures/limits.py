@@ -19,6 +19,7 @@ MAX_SEGMENTS = 10_000  # of a JPEG's header; an ICC profile or Exif block takes 
 MAX_FILL = 65_536  # bytes between a JPEG's segments
 MAX_SCANS = 200  # of a JPEG; a progressive one has 10 or so, and a thumbnail in its header may add to the count
 MAX_SCANNED = 1_600_000_000  # scans times pixels: each scan passes over the whole picture, 5 ns a pixel here
+MAX_ENTRIES = 10_000  # of a TIFF's directory; a scanner writes some 30
 MAX_VALUES = 100_000  # of a TIFF directory entry: strips or tiles
 MAX_PIXELS_A_BYTE = 1032  # deflate's ratio at most (zlib, "Technical Details"); a film in JPEG reaches 20
 
@@ -143,6 +144,8 @@ def directory(
     if start is None:
         (start,) = offset.unpack_from(data, 8 if big else 4)
     (number,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+    if number > MAX_ENTRIES:
+        _too_many(f"{MAX_ENTRIES} entries in a TIFF's directory")
     entry, inline = struct.Struct(order + ("HHQ" if big else "HHI")), 8 if big else 4
     step = entry.size + inline
     start += 8 if big else 2

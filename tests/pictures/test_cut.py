@@ -1,5 +1,8 @@
 """A JPEG that was cut short and closed is found, and a film with a flat border of its own isn't taken for one."""
 
+import struct
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -91,6 +94,15 @@ def test_codes_are_those_of_the_specification() -> None:
     assert (found.codes[0][0], found.codes[16][0]) == ("00", "1010")
     assert cut._flat_code(found, found.scans[0]) == "001010"
     assert (found.frame.width, found.frame.height, found.restart) == (360, 380, 0)
+
+
+def test_tables_without_end_cost_nothing() -> None:
+    """A segment of 64 KB has room for 3,800 empty tables, and a file for thousands of such segments."""
+    data = encode(Image.fromarray(film()), "JPEG")
+    tables = b"\xff\xc4" + struct.pack(">H", 2 + 17 * 3_800) + bytes(17 * 3_800)
+    begin = time.perf_counter()
+    jpeg.read(data[:2] + tables * 100 + data[2:])
+    assert time.perf_counter() - begin < 1  # 3 s without a limit
 
 
 @pytest.mark.parametrize("length", range(0, 700, 7))

@@ -97,6 +97,11 @@ def test_a_large_picture_of_many_scans_is_rejected_before_they_are_decoded() -> 
     assert time.perf_counter() - begin < 1
 
 
+def test_a_directory_of_many_entries_is_rejected_at_once() -> None:
+    header = b"II*\0" + struct.pack("<IH", 8, 65_535)
+    assert code(header + struct.pack("<HHII", 65_000, 1, 1, 0) * 65_535 + bytes(4)) == "too_many_parts"
+
+
 def strips(count: int, width: int = 100, height: int = 100, rows: int | None = None) -> bytes:
     """An uncompressed TIFF with `count` strips, all of them its whole data."""
     grey = noisy((width, height)).tobytes()
