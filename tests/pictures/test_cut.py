@@ -102,7 +102,7 @@ def test_tables_without_end_cost_nothing() -> None:
     tables = b"\xff\xc4" + struct.pack(">H", 2 + 17 * 3_800) + bytes(17 * 3_800)
     begin = time.perf_counter()
     jpeg.read(data[:2] + tables * 100 + data[2:])
-    assert time.perf_counter() - begin < 1  # 3 s without a limit
+    assert time.perf_counter() - begin < 1  # 13 s without a limit, on a busy machine
 
 
 @pytest.mark.parametrize("length", range(0, 700, 7))
