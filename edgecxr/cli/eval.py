@@ -91,6 +91,7 @@ def evaluate(
                 {"workers": workers, "threads": threads},
                 lambda done, total: bar.update(task, completed=done, total=total),
             )
+    extras.account_for(Path(found["data"]), found["account"])
     bar = terminal.progress(err, "resampling")
     with bar:
         task = bar.add_task("", total=None)

@@ -2,7 +2,10 @@
 
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+import typer
 
 from edgecxr.errors import UnavailableError, UsageError
 
@@ -16,6 +19,14 @@ def load_lab(module: str, extra: str) -> Any:
         raise UnavailableError(
             f"this needs the extra {extra!r}; run: pip install 'edgecxr[cpu,{extra}]' ({error})"
         ) from None
+
+
+def account_for(folder: Path, account: str) -> None:
+    """Say on stderr what of a data folder isn't used; `account` is empty where all of it is."""
+    from edgecxr.views.terminal import printable
+
+    if account:
+        typer.echo(printable(f"{folder}: {account}").plain, err=True)
 
 
 def conditions(where: list[str] | None) -> dict[str, str]:

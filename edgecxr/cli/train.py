@@ -82,6 +82,9 @@ def train(
     column, equals, value = (leave_one_out or "").partition("=")
     if leave_one_out is not None and not (column and (value or not equals)):
         raise UsageError(f"--leave-one-out expects COLUMN or COLUMN=VALUE, got {leave_one_out!r}")
+    from edgecxr.lab.dataset import check_outside
+    from edgecxr.lab.run import held
+
     recipes: Any = import_module("edgecxr.lab.train.recipes")
     chosen = recipes.recipe(recipe)
     if input_size is not None:
@@ -114,20 +117,22 @@ def train(
         left_out,
         held_out=(column, value) if value else None,
     )
-    if folds is not None:
-        cross_validate = extras.load_lab("edgecxr.lab.train.crossval", "train").cross_validate
-        report = cross_validate(data, output, chosen, folds, **options)
-        share = report["accuracy"]
-        low, high = share["interval95"]
-        console.print(f"accuracy over {folds} folds: {share['value']:.1%} ({low:.1%}–{high:.1%}); runs in {output}")
-    elif column and not value:
-        report = extras.load_lab("edgecxr.lab.train.leftout", "train").leave_one_out(
-            data, output, chosen, column, **options
-        )
-        console.print(import_module("edgecxr.cli.tables").left_out_table(report))
-        console.print(f"runs and left-out.json in {output}")
-    else:
-        extras.load_lab("edgecxr.lab.train.fit", "train").fit(data, output, chosen, **options)
+    for folder in data:
+        check_outside(folder, output)
+    with held(output):  # from the first second, which is before TensorFlow's
+        if folds is not None:
+            cross_validate = extras.load_lab("edgecxr.lab.train.crossval", "train").cross_validate
+            report = cross_validate(data, output, chosen, folds, **options)
+            share = report["accuracy"]
+            low, high = share["interval95"]
+            console.print(f"accuracy over {folds} folds: {share['value']:.1%} ({low:.1%}–{high:.1%}); runs in {output}")
+        elif column and not value:
+            leave = extras.load_lab("edgecxr.lab.train.leftout", "train").leave_one_out
+            report = leave(data, output, chosen, column, **options)
+            console.print(import_module("edgecxr.cli.tables").left_out_table(report))
+            console.print(f"runs and left-out.json in {output}")
+        else:
+            extras.load_lab("edgecxr.lab.train.fit", "train").fit(data, output, chosen, **options)
 
 
 def _choose_backend(device: str) -> None:

@@ -5,21 +5,21 @@ Used by training, evaluation and calibration; standard library only, so that `ed
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from edgecxr.errors import DataError
-from edgecxr.pictures.files import SKIPPED_NAMES
+from edgecxr.errors import DataError, UsageError
+from edgecxr.lab import layout
+from edgecxr.lab.layout import LeftOut
+from edgecxr.lab.manifest import read_rows, relative_file
 
 MANIFEST = "manifest.csv"
 SPLITS = ("train", "dev", "test")
 SHARES = {"train": 0.60, "dev": 0.15, "test": 0.25}  # of the groups of each class, where the data brings no split
 SHARES_BESIDE_A_TEST = {"train": 0.80, "dev": 0.20}  # the same, where other pictures are the test
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Dataset:
     labels: tuple[str, ...]  # sorted
     examples: tuple[Example, ...]
     beside: tuple[Path, ...] = ()  # further data folders, where there are several
+    left_out: tuple[LeftOut, ...] = ()  # files of the folders that are no example, and why
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -59,6 +60,11 @@ class Dataset:
     @property
     def name(self) -> str:
         return " + ".join(folder.resolve().name for folder in self.folders)
+
+    @property
+    def account(self) -> str:
+        """One line about `left_out`; empty where every file is used."""
+        return layout.account(self.left_out)
 
     def split(self, name: str) -> tuple[Example, ...]:
         return tuple(example for example in self.examples if example.split == name)
@@ -79,40 +85,32 @@ def read_dataset(folder: Path) -> Dataset:
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}")
     manifest = folder / MANIFEST
-    examples = _from_manifest(folder, manifest) if manifest.is_file() else _from_folders(folder)
+    examples, left_out = _from_manifest(folder, manifest) if manifest.is_file() else _from_folders(folder)
     if not examples:
-        raise DataError(f"no labelled pictures: {folder} has neither a manifest.csv nor a folder per class")
-    return Dataset(folder, tuple(sorted({example.label for example in examples})), tuple(examples))
-
-
-def _from_manifest(folder: Path, manifest: Path) -> list[Example]:
-    try:
-        with manifest.open(newline="", encoding="utf-8-sig") as opened:
-            rows = list(csv.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"the manifest can't be read ({type(error).__name__}): {manifest}") from None
-    if rows and not {"file", "label"} <= set(rows[0]):
         raise DataError(
-            f"the manifest needs the columns file and label, it has {', '.join(map(str, rows[0]))}: {manifest}"
+            f"no labelled pictures: {folder} has neither a manifest.csv nor a folder per class{_in_brackets(left_out)}"
         )
+    labels = tuple(sorted({example.label for example in examples}))
+    layout.check_labels(labels, folder)
+    return Dataset(folder, labels, tuple(examples), left_out=tuple(left_out))
+
+
+def _from_manifest(folder: Path, manifest: Path) -> tuple[list[Example], list[LeftOut]]:
     examples = []
     seen = set()
-    for line, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise DataError(f"{manifest} line {line} doesn't have as many fields as the header")
-        if not row.get("file") or not row.get("label"):
+    for line, row in read_rows(manifest):
+        if not row["file"] or not row["label"].strip():
             raise DataError(f"{manifest} line {line} needs a file and a label")
-        path, split = PurePosixPath(row["file"]), row.get("split") or None
-        if path.is_absolute() or Path(path).is_absolute() or ".." in path.parts:
-            raise DataError(f"{manifest} line {line} names a file outside the folder: {path}")
-        file = path.as_posix()  # ./1.png is 1.png
+        file, split = relative_file(folder, row["file"]), row.get("split") or None
+        if file is None:
+            raise DataError(f"{manifest} line {line} names a file outside the folder: {row['file']}")
         if file in seen:
             raise DataError(f"{manifest} line {line} names a file a second time: {file}")
         seen.add(file)
         if split is not None and split not in SPLITS:
             raise DataError(f"{manifest} line {line}: split must be one of {', '.join(SPLITS)}, not {split!r}")
         examples.append(Example(folder / file, file, row["label"], split, file, row))
-    return grouped(examples)
+    return grouped(examples), layout.unlisted(folder, seen)
 
 
 def grouped(examples: Sequence[Example]) -> list[Example]:
@@ -140,33 +138,42 @@ def grouped(examples: Sequence[Example]) -> list[Example]:
     return [replace(example, group=root(nodes[0])[1]) for example, nodes in zip(examples, keys, strict=True)]
 
 
-def _from_folders(folder: Path) -> list[Example]:
+def _from_folders(folder: Path) -> tuple[list[Example], list[LeftOut]]:
     examples = []
+    left_out: list[LeftOut] = []
     empty = []
-    for label_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _hidden(entry.name)):
-        pictures = [path for path in sorted(label_folder.rglob("*")) if _is_picture(path, label_folder)]
-        if not pictures:
-            empty.append(label_folder.name)
+    entries = sorted(folder.iterdir())
+    layout.check_no_database(folder, (entry.name for entry in entries if entry.is_dir()))
+    for entry in entries:
+        if layout.is_hidden(entry.name) or not entry.is_dir():
+            left_out.append((entry.name, layout.HIDDEN if layout.is_hidden(entry.name) else layout.BESIDE))
+            continue
+        pictures, others = layout.pictures(folder, entry)
+        left_out += others
+        if not pictures and not layout.is_mask_folder(entry.name):
+            empty.append(entry.name)
         for path in pictures:
             file = path.relative_to(folder).as_posix()
-            examples.append(Example(path, file, label_folder.name, None, file, {}))
+            examples.append(Example(path, file, entry.name, None, file, {}))
     if examples and empty:
-        raise DataError(f"every folder is a class, and {', '.join(empty)} holds no picture; take it out of {folder}")
+        raise DataError(
+            f"every folder is a class, and {', '.join(empty)} holds no picture; take it out of {folder}"
+            + _in_brackets(left_out)
+        )
     found = {example.label.lower() for example in examples}
     if found and found <= {*SPLITS, "val", "valid", "validation"}:
         raise DataError(f"the folders are splits and not classes, write a manifest.csv with a split column: {folder}")
-    return examples
+    return examples, left_out
 
 
-def _is_picture(path: Path, label_folder: Path) -> bool:
-    hidden = any(_hidden(part) for part in path.relative_to(label_folder).parts)
-    # A link that leads nowhere is a picture that isn't there: an error, and not one picture less.
-    return not hidden and path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir()
+def _in_brackets(left_out: Sequence[LeftOut]) -> str:
+    return f" ({layout.account(left_out)})" if left_out else ""
 
 
-def _hidden(name: str) -> bool:
-    """What other programs leave beside pictures: copies (.ipynb_checkpoints), resource forks (__MACOSX, ._1.png)."""
-    return name.startswith(".") or name in (*SKIPPED_NAMES, "__MACOSX")
+def check_outside(folder: Path, place: Path) -> None:
+    """Raise UsageError where `place` is among the class folders: it would be a class itself, or its plots pictures."""
+    if not (folder / MANIFEST).is_file() and folder.resolve() in place.resolve().parents:
+        raise UsageError(f"each folder in the data's is a class; name a place outside of it: {place}")
 
 
 def with_splits(dataset: Dataset, seed: int) -> Dataset:

@@ -13,7 +13,8 @@ import csv
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from edgecxr.errors import BundleError, UsageError
 from edgecxr.lab.train.recipes import Recipe
 from edgecxr.pictures.preprocess import Contract
-from edgecxr.system import storage
+from edgecxr.system import locks, storage
 
 WEIGHTS = "model.weights.h5"
 DESCRIPTION = "run.json"
@@ -74,6 +75,28 @@ class Run:
                 return Logits(files, arrays[f"{split}_classes"], arrays[f"{split}_logits"])
         except (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
             raise UsageError(f"the run holds no usable {LOGITS}: {self.folder}") from None
+
+
+def check_new(folder: Path) -> None:
+    """Raise UsageError where `folder` is neither absent nor empty; its lock doesn't count."""
+    if folder.exists() and (not folder.is_dir() or any(entry.name != locks.LOCK for entry in folder.iterdir())):
+        raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other trainings from `folder` while the block runs; raises UsageError where one of them keeps this from it.
+
+    A training that died keeps nobody. On a file system without locks nobody is kept from anything.
+    """
+    with ExitStack() as stack:
+        try:
+            alone = stack.enter_context(locks.folder(folder))
+        except OSError as error:
+            raise UsageError(f"the folder can't be written to ({error.strerror}): {folder}") from None
+        if not alone:
+            raise UsageError(f"another training is writing this run; wait for it, or name another folder: {folder}")
+        yield
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

@@ -26,7 +26,8 @@ def read_datasets(folders: Sequence[Path]) -> Dataset:
     parts = [read_dataset(folder) for folder in folders]
     examples = [_of(name, example) for name, part in zip(names, parts, strict=True) for example in part.examples]
     labels = sorted({example.label for example in examples})
-    return Dataset(parts[0].folder, tuple(labels), tuple(grouped(examples)), beside=tuple(folders[1:]))
+    left_out = [(f"{name}/{file}", why) for name, part in zip(names, parts, strict=True) for file, why in part.left_out]
+    return Dataset(parts[0].folder, tuple(labels), tuple(grouped(examples)), tuple(folders[1:]), tuple(left_out))
 
 
 def _of(name: str, example: Example) -> Example:

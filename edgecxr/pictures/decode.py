@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from edgecxr.errors import PictureRejected
-from edgecxr.pictures import limits
+from edgecxr.pictures import cut, frames, kinds, limits
 from edgecxr.pictures.files import read
 from edgecxr.pictures.pillow import Image, ImageOps, quiet_libtiff
 from edgecxr.pictures.preprocess import Contract, Grey, bit_depth, preprocess, to_uint8
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 MAX_PIXELS = 80_000_000  # a 43 x 35 cm film at 0.05 mm a pixel is 60 megapixels
 MIN_SIDE = 64  # px; below this a film shows no finding
 MIN_CONTRAST = 2.0  # grey levels of 255; standard deviation of a picture that shows anything
@@ -60,11 +59,11 @@ def decode(data: bytes, contract: Contract) -> Picture:
         raise PictureRejected("empty", "the file is empty")
     limits.check(data)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=kinds.FORMATS)
     except Image.DecompressionBombError:
         raise PictureRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
     except DECODER_ERRORS:
-        raise PictureRejected("not_an_image", f"not a picture of a known format ({', '.join(FORMATS)})") from None
+        raise _unread_tiff(data, opened=False) or kinds.rejection(data) from None
     except Exception as error:
         raise _unforeseen(error) from None
     with image, quiet_libtiff() if image.format == "TIFF" else nullcontext():
@@ -75,11 +74,12 @@ def decode(data: bytes, contract: Contract) -> Picture:
             raise PictureRejected("too_small", f"smaller than {MIN_SIDE} px: {width} x {height}")
         limits.check_size(width, height, data)
         try:
-            pixels, declared = _grey(image, contract, _sample_bits(image, data))
+            pixels, declared = _grey(image, data, contract)
         except Image.DecompressionBombError:  # of what Pillow finds only while it decodes
             raise PictureRejected("too_large", f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
         except DECODER_ERRORS:
-            raise PictureRejected("corrupt", "the picture is damaged or truncated") from None
+            damaged = PictureRejected("corrupt", "the picture is damaged or truncated")
+            raise _unread_tiff(data, opened=True) or damaged from None
         except PictureRejected:
             raise
         except Exception as error:
@@ -102,10 +102,32 @@ def _sample_bits(image: Image.Image, data: bytes) -> int:
     return 8
 
 
-def _grey(image: Image.Image, contract: Contract, sample_bits: int) -> tuple[Grey, int | None]:
-    """Decoded grey pixels (H, W) and the declared bits per sample, if the file declares any beyond its container."""
+def _unread_tiff(data: bytes, *, opened: bool) -> PictureRejected | None:
+    """Which kind of TIFF isn't read, where it is one of those and not damaged."""
+    try:
+        tags, _ = limits.directory(data, wanted=kinds.TIFF_TAGS)
+    except (KeyError, struct.error, PictureRejected):
+        return None
+    return kinds.unread_tiff(tags, "big-endian" if data.startswith(b"MM") else "", opened=opened)
+
+
+def _holds_several(image: Image.Image, data: bytes) -> bool:
+    """Whether the file holds pictures beside its first that aren't smaller copies of it."""
     # Not n_frames, which follows a TIFF's chain of directories to its end, however long somebody made it.
-    if getattr(image, "is_animated", False):
+    if not getattr(image, "is_animated", False):
+        return False
+    if image.format == "TIFF":
+        return not frames.tiff_previews(data)
+    if image.format == "MPO":
+        entries = image.mpinfo[0xB002]  # type: ignore[attr-defined]  # of an MpoImageFile
+        return not frames.jpeg_previews(data, image.size, entries)
+    return True
+
+
+def _grey(image: Image.Image, data: bytes, contract: Contract) -> tuple[Grey, int | None]:
+    """Decoded grey pixels (H, W) and the declared bits per sample, if the file declares any beyond its container."""
+    sample_bits = _sample_bits(image, data)
+    if _holds_several(image, data):
         raise PictureRejected("several_frames", "the file holds more than one picture")
     if sample_bits > 8 and not image.mode.startswith("I;16"):
         raise PictureRejected("unsupported_samples", f"{sample_bits}-bit samples that aren't plain grey")
@@ -114,8 +136,11 @@ def _grey(image: Image.Image, contract: Contract, sample_bits: int) -> tuple[Gre
     declared = sample_bits if 8 < sample_bits < 16 else None
     # Pillow inverts 8-bit pictures itself.
     inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
-    if contract.decode_size is not None and image.format == "JPEG":
-        image.draft("L", contract.decode_size)
+    if image.format in ("JPEG", "MPO"):  # which is a JPEG with more behind it
+        size = image.size
+        if contract.decode_size is not None:
+            image.draft("L", contract.decode_size)
+        _check_end(image, data, -(-size[0] // image.width))
     ImageOps.exif_transpose(image, in_place=True)  # and without a copy of what is upright already
     if image.mode.startswith("I;16"):
         samples16 = np.asarray(image).astype(np.uint16, copy=False)
@@ -131,6 +156,16 @@ def _grey(image: Image.Image, contract: Contract, sample_bits: int) -> tuple[Gre
     if image.mode in ("P", "PA", "YCbCr"):
         return np.asarray(image.convert("RGB").convert("L")), None
     raise PictureRejected("unsupported_samples", f"samples of kind {image.mode} have no defined reading as a film")
+
+
+def _check_end(image: Image.Image, data: bytes, scale: int) -> None:
+    """Reject a JPEG that was cut short and closed, decoded at one `scale`-th of its size."""
+    last = image.getpixel((image.width - 1, image.height - 1))
+    grey = last in (cut.FILL, (cut.FILL,) * 3)  # nearly no film ends so: the others cost nothing
+    if grey and cut.is_cut(data, np.asarray(image.convert("L")), scale):
+        raise PictureRejected(
+            "corrupt", "the picture was cut short: its end isn't in the file, and decodes to flat grey"
+        )
 
 
 def _check_samples(tags: Mapping[int, Any]) -> None:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Collection
 from typing import NoReturn
 
 from edgecxr.errors import PictureRejected
+from edgecxr.pictures import kinds
 
 MAX_CHUNKS = 100_000  # of a PNG; libpng's usual 8 KiB make 32,768 of them in the largest file
 MAX_SEGMENTS = 10_000  # of a JPEG's header; an ICC profile or Exif block takes one for each 64 KiB
 MAX_FILL = 65_536  # bytes between a JPEG's segments
 MAX_SCANS = 200  # of a JPEG; a progressive one has 10 or so, and a thumbnail in its header may add to the count
 MAX_SCANNED = 1_600_000_000  # scans times pixels: each scan passes over the whole picture, 5 ns a pixel here
+MAX_ENTRIES = 10_000  # of a TIFF's directory; a scanner writes some 30
 MAX_VALUES = 100_000  # of a TIFF directory entry: strips or tiles
 MAX_PIXELS_A_BYTE = 1032  # deflate's ratio at most (zlib, "Technical Details"); a film in JPEG reaches 20
 
@@ -24,6 +27,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # JPEG markers, ITU-T T.81 table B.1. Start of frame is C0..CF without DHT (C4), JPG (C8) and DAC (CC).
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_JPEG_LS = 0xF7  # the frame of ITU-T T.87
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xDA)})  # without a length: TEM, RST, SOI, EOI
 _START_OF_SCAN = 0xDA
 
@@ -31,6 +35,7 @@ _START_OF_SCAN = 0xDA
 _WIDTH, _LENGTH, _STRIPS, _SAMPLES, _ROWS, _PLANAR = 256, 257, 273, 277, 278, 284
 _TILE_WIDTH, _TILE_LENGTH, _TILES = 322, 323, 324
 _LAYOUT = frozenset({_WIDTH, _LENGTH, _STRIPS, _SAMPLES, _ROWS, _PLANAR, _TILE_WIDTH, _TILE_LENGTH, _TILES})
+_TIFF_ORDERS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<"}
 _BYTES = frozenset({1, 2, 6, 7})  # BYTE, ASCII, SBYTE, UNDEFINED: kept as they are, never made into numbers
 _NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
@@ -77,7 +82,8 @@ def _jpeg(data: bytes) -> bool:
             return progressive or data[position + 2] < components
         else:
             segments += 1
-            if marker in _START_OF_FRAME:
+            if marker in _START_OF_FRAME or marker == _JPEG_LS:
+                kinds.check_frame(marker, data[min(position + 2, len(data) - 1)])
                 progressive, components = marker in _PROGRESSIVE, data[min(position + 7, len(data) - 1)]
             if marker not in _STANDALONE:
                 position += max(2, int.from_bytes(data[position : position + 2], "big"))
@@ -105,12 +111,12 @@ def _bmp(data: bytes) -> None:
 
 def _tiff(data: bytes) -> None:
     """Looks at the first directory: as many strips or tiles as the picture has room for, and no endless lists."""
-    # BigTIFF in little-endian order only: Pillow takes the other for a TIFF, and finds another directory than we do.
-    order = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<"}.get(data[:4])
-    if order is None:
-        raise PictureRejected("not_an_image", "not a TIFF file, though it begins like one")
+    if data[:4] == b"MM\0+":  # Pillow takes it for a TIFF, and finds another directory than we do
+        raise PictureRejected("unsupported_format", "a big-endian BigTIFF isn't read; save it as TIFF or PNG")
+    if data[:4] not in _TIFF_ORDERS:
+        raise kinds.rejection(data)
     try:
-        entries = _directory(data, order, big=data[2] == 43)
+        entries, _ = directory(data)
         width, height = entries[_WIDTH][1], entries[_LENGTH][1]
         planes = entries.get(_SAMPLES, (1, 1))[1] if entries.get(_PLANAR, (1, 1))[1] == 2 else 1
         if _TILES in entries:
@@ -125,10 +131,21 @@ def _tiff(data: bytes) -> None:
         raise PictureRejected("corrupt", f"{pieces} strips or tiles where the picture has room for {room * planes}")
 
 
-def _directory(data: bytes, order: str, *, big: bool) -> dict[int, tuple[int, int]]:
-    """(count, first value; 0 where it is no whole number) of what lays a TIFF's first picture out, by tag."""
-    start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+def directory(
+    data: bytes, start: int | None = None, wanted: Collection[int] = _LAYOUT
+) -> tuple[dict[int, tuple[int, int]], int]:
+    """(count, first value; 0 where it is no whole number) by tag of `wanted` in a TIFF's directory at `start`, and
+    where the next one begins (0: there is none). Without `start`: what lays its first picture out.
+
+    Raises PictureRejected, struct.error where the directory isn't within the file, KeyError where it is no TIFF.
+    """
+    order, big = _TIFF_ORDERS[data[:4]], data[2] == 43
+    offset = struct.Struct(order + ("Q" if big else "I"))
+    if start is None:
+        (start,) = offset.unpack_from(data, 8 if big else 4)
     (number,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+    if number > MAX_ENTRIES:
+        _too_many(f"{MAX_ENTRIES} entries in a TIFF's directory")
     entry, inline = struct.Struct(order + ("HHQ" if big else "HHI")), 8 if big else 4
     step = entry.size + inline
     start += 8 if big else 2
@@ -139,7 +156,7 @@ def _directory(data: bytes, order: str, *, big: bool) -> dict[int, tuple[int, in
         tag, kind, count = entry.unpack_from(data, position)
         if count > MAX_VALUES and kind not in _BYTES:
             _too_many(f"{MAX_VALUES} values in an entry of a TIFF's directory")
-        if tag not in _LAYOUT:
+        if tag not in wanted:
             continue
         if tag in found:
             raise PictureRejected("corrupt", "a TIFF's directory says the same thing twice")
@@ -148,10 +165,11 @@ def _directory(data: bytes, order: str, *, big: bool) -> dict[int, tuple[int, in
             number_format = order + _NUMBERS[kind]
             place = position + entry.size
             if count * struct.calcsize(number_format) > inline:
-                place = struct.unpack_from(order + ("Q" if big else "I"), data, place)[0]
+                (place,) = offset.unpack_from(data, place)
             value = struct.unpack_from(number_format, data, place)[0]
         found[tag] = count, value
-    return found
+    behind = start + number * step
+    return found, offset.unpack_from(data, behind)[0] if behind + offset.size <= len(data) else 0
 
 
 def _too_many(what: str) -> NoReturn:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgecxr.errors import StorageError, UsageError
+from edgecxr.system import locks
 from edgecxr.system.storage import sync_folder
 
 SYNC_SECONDS = 1.0  # a power cut loses at most this much of what was appended
@@ -127,13 +128,5 @@ def _as_usage_error(path: Path) -> Iterator[None]:
 
 
 def _lock(file: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on this system
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(f"another run is writing this output: {path}") from None
-    except OSError:  # a file system without locks
-        return
+    if not locks.take(file):
+        raise UsageError(f"another run is writing this output: {path}")

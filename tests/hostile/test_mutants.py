@@ -22,7 +22,7 @@ MEMORY_MB = 64  # the issue's bound on growth over a clean run
 # What a mutant may become, beside `scored`. Not decoder_failed: then DECODER_ERRORS lacks an exception of Pillow's.
 CODES = {
     "not_an_image", "corrupt", "too_small", "too_large", "implausible", "too_many_parts", "blank",
-    "unsupported_samples", "several_frames",
+    "unsupported_samples", "unsupported_format", "several_frames",
 }  # fmt: skip
 
 

@@ -292,7 +292,7 @@ def test_rejections_have_names() -> None:
     assert rejection(encode(Image.new("CMYK", (300, 300)), "JPEG")) == "unsupported_samples"
     assert rejection(encode(Image.fromarray(noisy((80, 80)).astype(np.float32)), "TIFF")) == "unsupported_samples"
     gif = encode(Image.fromarray(noisy((80, 80))), "GIF")
-    assert rejection(gif) == "not_an_image"
+    assert rejection(gif) == "unsupported_format"
     frames = [Image.fromarray(noisy((80, 80), seed)) for seed in (1, 2)]
     assert rejection(encode(frames[0], "TIFF", save_all=True, append_images=frames[1:])) == "several_frames"
 

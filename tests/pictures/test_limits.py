@@ -97,6 +97,11 @@ def test_a_large_picture_of_many_scans_is_rejected_before_they_are_decoded() -> 
     assert time.perf_counter() - begin < 1
 
 
+def test_a_directory_of_many_entries_is_rejected_at_once() -> None:
+    header = b"II*\0" + struct.pack("<IH", 8, 65_535)
+    assert code(header + struct.pack("<HHII", 65_000, 1, 1, 0) * 65_535 + bytes(4)) == "too_many_parts"
+
+
 def strips(count: int, width: int = 100, height: int = 100, rows: int | None = None) -> bytes:
     """An uncompressed TIFF with `count` strips, all of them its whole data."""
     grey = noisy((width, height)).tobytes()
@@ -137,7 +142,7 @@ def test_a_bmp_of_run_lengths_is_rejected() -> None:
     assert code(bytes(data)) == "unsupported_samples"
 
 
-@pytest.mark.parametrize(("order", "expected"), [("<", "scored"), (">", "not_an_image")])
+@pytest.mark.parametrize(("order", "expected"), [("<", "scored"), (">", "unsupported_format")])
 def test_bigtiff_is_read_in_the_order_that_pillow_reads(order: str, expected: str) -> None:
     grey = noisy((100, 90))
     tags = pictures.plain_tags(100, 90, 9000) | {273: (4, 1, 16)}

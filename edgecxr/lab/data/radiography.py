@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecxr.errors import DataError, UsageError
-from edgecxr.lab.dataset import PICTURE_SUFFIXES
+from edgecxr.lab.layout import PICTURE_SUFFIXES
 from edgecxr.system import storage
 
 EXTRA = "lung_opacity"  # the fourth release's class that the three-class models don't know

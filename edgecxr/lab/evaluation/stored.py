@@ -32,7 +32,8 @@ from edgecxr.lab.sources import read_datasets
 from edgecxr.scoring.postprocess import probabilities
 from edgecxr.scoring.session import open_session
 
-# What else the report needs to know: data, labels, split, temperature, operating_points, provenance.
+# What else the report needs to know: data, labels, split, temperature, operating_points, provenance; and `account`, a
+# line on what of the data folder was left out.
 Found = dict[str, Any]
 Reader = Callable[[Path, Sequence[Path], str | None, dict[str, str], list[str]], tuple[Scored, Found]]
 
@@ -68,6 +69,7 @@ def of_bundle(
     scored = score(session, examples, lambda _: advance(next(done), len(examples)))
     return scored, {
         "data": dataset.name,
+        "account": dataset.account,
         "labels": opened.labels,
         "split": chosen,
         "temperature": opened.temperature,
@@ -91,6 +93,7 @@ def of_run(
     calibrated = probabilities(dev.logits, temperature)
     return narrowed(scored, dataset.where(conditions), ignored), {
         "data": dataset.name,
+        "account": dataset.account,
         "labels": run.labels,
         "split": chosen,
         "temperature": temperature,
@@ -124,6 +127,7 @@ def of_folds(
         temperature_of |= dict.fromkeys(part.files, fit_temperature(dev.logits, dev.classes).temperature)
     return scored, {
         "data": dataset.name,
+        "account": dataset.account,
         "labels": found[0].labels,
         "split": f"test of {len(found)} folds",
         "temperature": np.array([temperature_of[example.file] for example in scored.examples]),

@@ -14,11 +14,11 @@ from edgecxr.errors import UsageError
 from edgecxr.lab.dataset import Dataset
 from edgecxr.lab.evaluation.report import evaluate_logits
 from edgecxr.lab.evaluation.temperature import fit_temperature
-from edgecxr.lab.run import DESCRIPTION, FOLDS, Logits, read_run, write_json
+from edgecxr.lab.run import DESCRIPTION, FOLDS, Logits, check_new, read_run, write_json
 from edgecxr.lab.selection import Selection
 from edgecxr.lab.sources import read_datasets
 from edgecxr.lab.train import checkpoint, storage
-from edgecxr.lab.train.fit import Call, accuracy, fit_dataset, weights_identity
+from edgecxr.lab.train.fit import Call, accuracy, fit_dataset, say_account, weights_identity
 from edgecxr.lab.train.pictures import Corpus
 from edgecxr.lab.train.recipes import Recipe
 from edgecxr.views.terminal import printable
@@ -50,6 +50,7 @@ def cross_validate(
     folders = (data,) if isinstance(data, Path) else tuple(data)
     selection = selection or Selection()
     everything = read_datasets(folders)
+    say_account(console, everything)
     dataset = selection.narrowed(everything)
     calls = [
         Call(folders, recipe, backbone_weights, seed, replace(selection, fold=(number, count)))
@@ -81,8 +82,8 @@ def cross_validate(
 
 def check_output(folder: Path, report: str, what: str, *, resume: bool) -> None:
     """Raise UsageError where the runs can't go to `folder`, or the `report` over them stands there already."""
-    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
+    if not resume:
+        check_new(folder)
     if (folder / report).exists():
         raise UsageError(f"the {what} is finished, there is nothing to resume: {folder}")
 

@@ -22,7 +22,7 @@ from rich.console import Console
 
 import edgecxr
 from edgecxr.errors import UsageError
-from edgecxr.lab.dataset import MANIFEST, Dataset, Example
+from edgecxr.lab.dataset import Dataset, Example, check_outside
 from edgecxr.lab.run import (
     CURVES,
     DESCRIPTION,
@@ -30,6 +30,7 @@ from edgecxr.lab.run import (
     SCHEMA,
     WEIGHTS,
     Logits,
+    check_new,
     read_run,
     write_history,
     write_json,
@@ -91,10 +92,19 @@ def fit(
     """
     folders = (data,) if isinstance(data, Path) else tuple(data)
     call = Call(folders, recipe, backbone_weights, seed, selection or Selection())
-    dataset = call.selection.of(read_datasets(folders), seed)
+    console = console or Console(stderr=True, markup=False)
+    everything = read_datasets(folders)
+    say_account(console, everything)
+    dataset = call.selection.of(everything, seed)
     if call.selection.held_out:
         check_told_apart(dataset)
     fit_dataset(call, dataset, folder, device=device, resume=resume, cache=cache, workers=workers, console=console)
+
+
+def say_account(console: Console, dataset: Dataset) -> None:
+    """What of the data folder isn't learnt from, in a line."""
+    if dataset.account:
+        console.print(printable(f"{dataset.name}: {dataset.account}"), highlight=False, soft_wrap=True)
 
 
 def fit_dataset(
@@ -117,13 +127,13 @@ def fit_dataset(
     """
     console = console or Console(stderr=True, markup=False)
     recipe, cache = call.recipe, cache or default_cache()
-    if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"the output folder exists and isn't empty (--resume goes on with a run): {folder}")
+    if not resume:
+        check_new(folder)
     if (folder / DESCRIPTION).exists():
         raise UsageError(f"the run is finished, there is nothing to resume: {folder}")
     for data in call.data:
         for place in (folder, cache):
-            _check_outside(data, place)
+            check_outside(data, place)
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
     accelerator = accelerators.choose(device, recipe.batch_size)
@@ -235,12 +245,6 @@ def _arithmetic(mixed: bool, accelerator: Accelerator) -> Iterator[None]:
     finally:
         keras.config.set_dtype_policy(policy)
         keras.distribution.set_distribution(distribution)
-
-
-def _check_outside(data: Path, place: Path) -> None:
-    """What lies among the folders of classes would be a class itself, or its curves a picture."""
-    if not (data / MANIFEST).is_file() and data.resolve() in place.resolve().parents:
-        raise UsageError(f"each folder in the data's is a class; name a place outside of it: {place}")
 
 
 def _inputs(dataset: Dataset, corpus: Corpus, inputs: npt.NDArray[np.uint8]) -> Inputs:

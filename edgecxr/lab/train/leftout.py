@@ -19,7 +19,7 @@ from edgecxr.lab.selection import Selection, check_told_apart
 from edgecxr.lab.sources import read_datasets
 from edgecxr.lab.train import storage
 from edgecxr.lab.train.crossval import answers_of, check_output, fit_or_take
-from edgecxr.lab.train.fit import Call
+from edgecxr.lab.train.fit import Call, say_account
 from edgecxr.lab.train.pictures import Corpus
 from edgecxr.lab.train.recipes import Recipe
 from edgecxr.views.terminal import printable
@@ -54,6 +54,7 @@ def leave_one_out(
     folders = (data,) if isinstance(data, Path) else tuple(data)
     selection = selection or Selection()
     everything = read_datasets(folders)
+    say_account(console, everything)
     dataset = selection.narrowed(everything)
     values = values_of(dataset, column)
     if len(values) < 2:

@@ -55,6 +55,23 @@ def test_without_a_leak_it_is_exit_0(edgecxr: Run, data: Path) -> None:
     assert (report["leaks"], report["pictures"], report["where"]) == (False, 24, {"part": "clean"})
     (against,) = [f for f in report["findings"] if f["id"] == "against:data"]
     assert against["figure"] == "24 of 24 pictures (24 exact)"
+    assert result.stderr == ""
+
+
+def test_what_is_left_out_of_the_data_and_of_the_others_is_said(edgecxr: Run, data: Path, tmp_path: Path) -> None:
+    (data / "copy.bmp").rename(data / "forgotten.bmp")
+    rows = (data / "manifest.csv").read_text().splitlines()
+    (data / "manifest.csv").write_text("\n".join(row for row in rows if not row.startswith("copy.bmp")))
+    for label in "ab":
+        save(tmp_path / "others" / label / "1.png", film(ord(label), (80, 72)))
+    (tmp_path / "others" / "a" / "2.dcm").touch()
+    result = edgecxr("audit", data, "--against", tmp_path / "others", "--json")
+    assert result.returncode == 0, result.stderr
+    listed = "1 pictures that manifest.csv doesn't list; the first is forgotten.bmp"
+    assert result.stderr.splitlines() == [
+        f"{data}: left out: {listed}",
+        f"{tmp_path / 'others'}: left out: 1 .dcm; the first is a/2.dcm",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_picture_that_cannot_be_read_gives_its_place_to_another(data: Path) ->
     sheet = sheets.draw(read_dataset(data), 5, 0)
     assert sorted(files(sheet)["normal"]) == ["normal/n4.png", "normal/n5.png"]
     assert sorted(file for file, _ in sheet.unreadable) == [f"normal/n{i}.png" for i in range(4)]
-    assert all("not a picture of a known format" in reason for _, reason in sheet.unreadable)
+    assert all("not a picture, it is text" in reason for _, reason in sheet.unreadable)
     assert sheet.counts == {"covid": 3, "normal": 6}
 
 
@@ -182,6 +182,15 @@ def test_the_command_writes_a_sheet_and_mentions_what_it_passed_over(data: Path,
     assert shown.stdout == f"4 of 9 pictures on {output}\n", shown.stderr
     assert output.read_bytes() != before
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["data", "sheet.png"]
+
+
+def test_the_command_says_what_it_leaves_out(picture: Write, tmp_path: Path, edgecxr: Run) -> None:
+    for name in ("in/covid/1.png", "in/covid/masks/1.png", "in/normal/2.png"):
+        picture(name)
+    (tmp_path / "in" / "normal" / "\x1b[2J.dcm").touch()
+    result = edgecxr("data", "show", tmp_path / "in", "-o", tmp_path / "sheet.png")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == f"{tmp_path / 'in'}: left out: 1 .dcm, 1 masks; the first is covid/masks/1.png\n"
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(data: Path, tmp_path: Path, edgecxr: Run) -> None:

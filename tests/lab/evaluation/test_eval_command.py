@@ -163,9 +163,11 @@ def test_a_rejected_picture_is_named_and_in_no_figure(bundle: Path, data: Path, 
         (copy / label).mkdir(parents=True)
         (copy / label / "a.png").write_bytes((data / label / "00.png").read_bytes())
     (copy / "covid" / "evil\x1b[2J.png").write_bytes(b"no picture")
+    (copy / "covid" / "b.dcm").touch()
     result = call(bundle, copy, "-o", tmp_path / "e.json")
     assert result.exit_code == 1
     assert "rejected: covid/evil\\x1b[2J.png: not_an_image" in result.stderr
+    assert "data: left out: 1 .dcm; the first is covid/b.dcm\n" in result.stderr
     assert "\x1b" not in result.output
     report = json.loads((tmp_path / "e.json").read_text())
     assert report["rejected"] == [{"file": "covid/evil\x1b[2J.png", "reason": "not_an_image"}]

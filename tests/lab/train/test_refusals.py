@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from typer.testing import CliRunner
 
 from edgecxr import cli
 from edgecxr.errors import StorageError, UnavailableError, UsageError
-from edgecxr.lab.run import read_run
+from edgecxr.lab.run import check_new, read_run
 from edgecxr.lab.train import recipes
 from edgecxr.lab.train.pictures import Corpus
+from edgecxr.system import locks
 from full_disk import files_unlimited_afterwards, limit_files
 
 pytestmark = pytest.mark.lab
@@ -59,6 +61,52 @@ def test_a_run_or_a_cache_among_the_classes_is_refused(films: Path, tmp_path: Pa
     with pytest.raises(UsageError, match="each folder in the data's is a class"):
         cross_validate(films, films / "runs", head_only(), 2, backbone_weights="none", cache=tmp_path)
     assert sorted(entry.name for entry in films.iterdir()) == sorted(FILMS)
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"], ["--folds", "2"]])
+def test_a_run_that_another_training_writes_is_refused_before_tensorflow_is_loaded(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    monkeypatch.setattr("edgecxr.cli.train.load_lab", lambda *_: pytest.fail("loaded"))
+    call = ["train", str(films), "-o", str(tmp_path / "run"), *more]
+    with locks.folder(tmp_path / "run"), pytest.raises(UsageError, match="another training is writing this run"):
+        raise CliRunner().invoke(cli.app, call).exception or AssertionError
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["films"]
+
+
+def test_a_run_is_held_while_it_is_written_and_what_a_dead_one_left_is_taken_over(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / locks.LOCK).touch()  # killed before its first checkpoint
+
+    def fit_instead(data: Path, folder: Path, *_: Any, **__: Any) -> None:
+        check_new(folder)
+        with locks.folder(folder) as another:
+            assert not another
+        (folder / "result").touch()
+
+    monkeypatch.setattr("edgecxr.cli.train.load_lab", lambda *_: SimpleNamespace(fit=fit_instead))
+    result = CliRunner().invoke(cli.app, ["train", str(films), "-o", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.exception
+    assert [entry.name for entry in (tmp_path / "run").iterdir()] == ["result"]
+
+
+@pytest.mark.parametrize("place", ["file/run", "file"])
+def test_a_run_that_cannot_be_held_is_one_sentence(films: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"the folder can't be written to \(.*\): .*"):
+        raise (
+            CliRunner().invoke(cli.app, ["train", str(films), "-o", str(tmp_path / place)]).exception or AssertionError
+        )
+
+
+def test_what_is_not_learnt_from_is_said(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (films / "dark" / "a.dcm").touch()
+    said = io.StringIO()
+    monkeypatch.setattr("edgecxr.lab.train.fit.fit_dataset", lambda *_, **__: None)
+    fit(films, tmp_path / "run", cache=tmp_path, console=Console(file=said, width=40, markup=False))
+    assert said.getvalue() == f"{films}: left out: 1 .dcm; the first is dark/a.dcm\n"
 
 
 def test_beside_a_manifest_a_run_may_lie_anywhere(films: Path, tmp_path: Path) -> None:
