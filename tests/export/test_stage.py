@@ -171,7 +171,7 @@ def test_another_process_writes_the_same_bytes_over_another_bundle(
     shutil.copytree(made.path, output)
     script = f"""
 from pathlib import Path
-from edgecxr_export.gates import Gates
+from edgecxr_export.parity.gates import Gates
 from edgecxr_export.stage import Options, export
 options = Options(formats=("onnx", "tflite"), precisions=("fp16", "int8"), gates=Gates(1e-4, 1, 1, 1))
 export(Path({str(run_folder)!r}), Path({str(output)!r}), Path({str(folder)!r}), options=options, name="phantoms",

@@ -170,7 +170,7 @@ import hashlib, keras
 for _ in range({shift}):
     keras.layers.Conv2D(2, 3), keras.layers.Add()  # so that names which Keras numbers are others
 from export.graphs import test_litert_conversion as t
-from edgecxr_export import litert
+from edgecxr_export.graphs import tflite as litert
 data = [litert.convert(t.small_model(), t.METADATA),
         litert.quantize(t.small_model(), t.with_ends(t.small_pictures(1)), t.METADATA)]
 print("hashes", *(hashlib.sha256(d).hexdigest() for d in data))
