@@ -1,4 +1,4 @@
-"""Where things are, pictures to test with, the command line; a module of its own: every folder of tests has a conftest."""
+"""Where things are, pictures, the command line; a module of its own, since every folder of tests has a conftest."""
 
 from __future__ import annotations
 

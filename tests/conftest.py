@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -21,6 +22,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
 from common import REAL, ROOT, command_line, noisy
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests stay in one process, with its fixtures; so do those of the export stage, which share networks."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/export" if nodeid.startswith("tests/export/") else nodeid.partition("::")[0]
+
+    return Together(config, log)
 
 
 def pytest_unconfigure() -> None:

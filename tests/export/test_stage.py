@@ -173,6 +173,7 @@ def test_golden_inputs_reach_the_whole_range_and_repeat(made: bundles.Bundle) ->
     assert rows == {kind: TOLERANCES[kind[2]] for kind in expected}
 
 
+@pytest.mark.slow  # of a small network in test_litert_conversion.py
 def test_another_process_writes_the_same_bytes_over_another_bundle(
     made: bundles.Bundle, run_folder: Path, folder: Path, cache: Path, tmp_path: Path
 ) -> None:

@@ -8,16 +8,19 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
-from common import noisy
+from common import command_line, noisy
 from edgecxr.errors import DataError, DivergedError, Interrupted, StorageError, UsageError
 from edgecxr.lab.run import read_run
 from edgecxr.lab.train import checkpoint, recipes
@@ -26,20 +29,30 @@ from full_disk import files_unlimited_afterwards, limit_files
 pytestmark = pytest.mark.lab
 
 # `edgecxr …` that gets a signal from nobody but itself, right after a certain step: no race, whatever the machine.
-STOPPED = """
-import os, sys
-from edgecxr.lab.train import loop
-number, epoch, step = map(int, sys.argv[1:4])
-before = loop._Watch.on_train_batch_end
-def on_train_batch_end(self, batch, logs=None):
-    if self.title.startswith(f"epoch {epoch} ") and self.step + 1 == step:
-        os.kill(os.getpid(), number)
-    before(self, batch, logs)
-loop._Watch.on_train_batch_end = on_train_batch_end
-sys.argv = ["edgecxr", *sys.argv[4:]]
+KILLED = """
+import sys
+from test_resumed_training import signalled
+sys.argv = ["edgecxr", *sys.argv[1:]]
 from edgecxr.__main__ import main
-main()
+with signalled(9, 3, 2):
+    main()
 """
+
+
+@contextmanager
+def signalled(number: int, epoch: int, step: int) -> Iterator[None]:
+    """A fit within sends that signal to its own process right after that step."""
+    from edgecxr.lab.train import loop
+
+    before = loop._Watch.on_train_batch_end
+
+    def on_train_batch_end(self: Any, batch: int, logs: Any = None) -> None:
+        if self.title.startswith(f"epoch {epoch} ") and self.step + 1 == step:
+            os.kill(os.getpid(), number)
+        before(self, batch, logs)
+
+    with mock.patch.object(loop._Watch, "on_train_batch_end", on_train_batch_end):
+        yield
 
 
 def write_films(folder: Path, counts: dict[str, int]) -> Path:
@@ -76,23 +89,26 @@ def fit(data: Path, folder: Path, recipe: recipes.Recipe, **options: Any) -> Non
 
 
 class Interruptions:
-    """One call of `edgecxr train`, stopped three times in three ways, and what it left each time."""
+    """One call of `edgecxr train`, stopped three times in three ways, and what it left each time.
+
+    What is killed is a process of its own, so that in between another begins with nothing but the files.
+    """
 
     def __init__(self, films: Path, folder: Path) -> None:
-        self.films, self.run, self.cache = films, folder / "run", folder / "cache"
-        self.terminated = self._call(signal.SIGTERM, 1, 2)  # in the head's epoch
+        self.run = folder / "run"
+        self.call = ["train", str(films), "-o", str(self.run), "--cache", str(folder / "cache")]
+        self.call += ["--backbone-weights", "none", "--input-size", "71", "--epochs", "2", "--seed", "3"]
+        with signalled(signal.SIGTERM, 1, 2):  # in the head's epoch
+            self.terminated = command_line(self.call)
         self.halfway = Path(shutil.copytree(self.run, folder / "halfway"))
-        self.killed = self._call(signal.SIGKILL, 3, 2, "--resume")
+        command = [sys.executable, "-c", KILLED, *self.call, "--resume"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.killed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600, env=environment)
         self.after_kill = checkpoint.load(self.run)
-        self.interrupted = self._call(signal.SIGINT, 3, 1, "--resume", "-j", 2)  # in the middle of fine-tuning
+        with signalled(signal.SIGINT, 3, 1):  # in the middle of fine-tuning
+            self.interrupted = command_line([*self.call, "--resume", "-j", "2"])
         self.after_interrupt = checkpoint.load(self.run)
-        self.finished = self._call(0, 0, 0, "--resume")
-
-    def _call(self, number: int, epoch: int, step: int, *options: object) -> subprocess.CompletedProcess[str]:
-        call = ["train", self.films, "-o", self.run, "--cache", self.cache, "--backbone-weights", "none"]
-        call += ["--input-size", 71, "--epochs", 2, "--seed", 3, *options]
-        command = [sys.executable, "-c", STOPPED, str(int(number)), str(epoch), str(step), *map(str, call)]
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+        self.finished = command_line([*self.call, "--resume"])
 
 
 @pytest.fixture(scope="module")
