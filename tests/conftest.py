@@ -24,6 +24,12 @@ import tiny
 from common import REAL, ROOT, command_line, noisy
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that fit or convert a network come first: one at the end would leave the other process with nothing."""
+    first = {item.path for item in items if item.get_closest_marker("lab")}
+    items.sort(key=lambda item: item.path not in first)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A file's tests stay in one process, with its fixtures; so do those of the export stage, which share networks."""
     from xdist.scheduler import LoadScopeScheduling
