@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -20,7 +21,24 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgecxr-tests-")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
-from common import REAL, ROOT, noisy
+from common import REAL, ROOT, command_line, noisy
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that fit or convert a network come first: one at the end would leave the other process with nothing."""
+    first = {item.path for item in items if item.get_closest_marker("lab")}
+    items.sort(key=lambda item: item.path not in first)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests stay in one process, with its fixtures; so do those of the export stage, which share networks."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/export" if nodeid.startswith("tests/export/") else nodeid.partition("::")[0]
+
+    return Together(config, log)
 
 
 def pytest_unconfigure() -> None:
@@ -60,10 +78,14 @@ def picture(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def edgecxr() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command line in a process of its own."""
+    """Runs the command line: within this process, for a start costs a second of a test's own work; in a process of its
+    own where `subprocess.run` gets options."""
 
     def run(*arguments: object, timeout: float = 120, **options: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "edgecxr", *map(str, arguments)]
+        call = list(map(str, arguments))
+        if not options:
+            return command_line(call)
+        command = [sys.executable, "-m", "edgecxr", *call]
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout, **options)  # type: ignore[call-overload]
 
     return run

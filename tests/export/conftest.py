@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,20 +81,63 @@ def lively(recipe: Any, pictures: np.ndarray) -> Any:
     return model
 
 
-@pytest.fixture(scope="session", params=["pooled", "flatten-dense16"])
-def network(request: pytest.FixtureRequest) -> Network:
+HEADS = {"pooled": "default", "flatten-dense16": "seed"}  # and a recipe that has it
+
+
+@functools.cache
+def network_of(head: str) -> Network:
+    """Converted once, in whatever order tests of both heads come."""
     from edgecxr.lab.train.recipes import recipe
     from edgecxr_export.graphs.deploy import deploy_model
     from edgecxr_export.graphs.onnx_graph import convert, serialise
 
-    chosen = recipe({"pooled": "default", "flatten-dense16": "seed"}[request.param])
-    chosen = replace(chosen, input_size=SIZE)
+    chosen = replace(recipe(HEADS[head]), input_size=SIZE)
     pictures = inputs()
     reference = lively(chosen, pictures)
     deploy = deploy_model(reference, chosen)
     graph = convert(deploy, 17)
     logits = reference(pictures.astype(np.float32), training=False).numpy()
     return Network(chosen, reference, deploy, pictures, logits, graph, serialise(graph, {"labels": "[]"}))
+
+
+@pytest.fixture(scope="session", params=list(HEADS))
+def network(request: pytest.FixtureRequest) -> Network:
+    return network_of(request.param)
+
+
+def calibration() -> np.ndarray:
+    """What the whole networks are calibrated on: 16 pictures, a black and a white one."""
+    from edgecxr_export.int8.quantize import calibration_inputs
+
+    return calibration_inputs(inputs(16, seed=50)[..., 0], range(16))
+
+
+@functools.cache
+def _calibrated(head: str) -> Any:
+    from edgecxr_export.graphs import tflite
+    from edgecxr_export.graphs.deploy import deploy_model
+
+    network = network_of(head)
+    return tflite.calibrate(deploy_model(network.reference, network.recipe, "float32"), calibration())
+
+
+@functools.cache
+def _networks(head: str) -> Any:
+    from edgecxr_export.int8.networks import Networks
+
+    return Networks(network_of(head).onnx, calibration())
+
+
+@pytest.fixture(scope="session")
+def calibrated(network: Network) -> Any:
+    """The whole network as TFLite, calibrated (litert.Calibrated)."""
+    return _calibrated(network.recipe.head)
+
+
+@pytest.fixture(scope="session")
+def networks(network: Network) -> Any:
+    """What int8 files of the whole network are made from (networks.Networks)."""
+    return _networks(network.recipe.head)
 
 
 @pytest.fixture(scope="session")

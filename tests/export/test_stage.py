@@ -19,17 +19,20 @@ import pytest
 from edgecxr.bundle import reader as bundles
 from edgecxr.device.verify import verify
 from edgecxr.engines import ov
+from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.engines.select import Asked
 from edgecxr.errors import DataError, GateError, StorageError, UsageError
 from edgecxr.lab.dataset import Dataset, folds, read_dataset, without_value
 from edgecxr.lab.run import read_run
 from edgecxr_export.bundle.golden import TOLERANCES, golden_inputs
+from edgecxr_export.graphs import tflite
 from edgecxr_export.labelled import run_splits
 from edgecxr_export.parity.gates import Gates
 from edgecxr_export.stage import Options, export
 
 from .conftest import EPOCHS
+from .graphs.test_litert_conversion import BACKBONE
 
 pytestmark = pytest.mark.lab
 
@@ -101,10 +104,16 @@ def test_fp32_answers_as_the_run_does(made: bundles.Bundle, run_folder: Path, fo
     from edgecxr.pictures import decode as images
 
     stored = read_run(run_folder).logits("dev")
-    engine = OnnxRuntimeEngine(made.read("model.fp32.onnx"), "cpu", "fp32", 1)
     decoded = [images.decode((folder / file).read_bytes(), made.preprocessing) for file in stored.files]
     inputs = np.stack([images.prepare(picture, made.preprocessing) for picture in decoded])[..., None]
-    assert np.abs(engine.run(inputs).logits - stored.logits).max() < 1e-4
+    onnx_engine = OnnxRuntimeEngine(made.read("model.fp32.onnx"), "cpu", "fp32", 1)
+    lite_engine = LiteRtEngine(made.read("model.fp32.tflite"), "cpu", "fp32", 1)
+    answers, theirs = (engine.run(inputs) for engine in (onnx_engine, lite_engine))
+    for answer in (answers, theirs):
+        assert np.abs(answer.logits - stored.logits).max() < 1e-4
+    assert np.abs(theirs.evidence - answers.evidence).max() < 1e-4
+    found = tflite.check(made.read("model.fp32.tflite"), "fp32")
+    assert found.operators == {**BACKBONE, "CONV_2D": BACKBONE["CONV_2D"] + 1}  # the pooled head is one
 
 
 def test_the_reports_say_what_was_measured(made: bundles.Bundle, folder: Path) -> None:
@@ -164,6 +173,7 @@ def test_golden_inputs_reach_the_whole_range_and_repeat(made: bundles.Bundle) ->
     assert rows == {kind: TOLERANCES[kind[2]] for kind in expected}
 
 
+@pytest.mark.slow  # of a small network in test_litert_conversion.py
 def test_another_process_writes_the_same_bytes_over_another_bundle(
     made: bundles.Bundle, run_folder: Path, folder: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -171,7 +181,7 @@ def test_another_process_writes_the_same_bytes_over_another_bundle(
     shutil.copytree(made.path, output)
     script = f"""
 from pathlib import Path
-from edgecxr_export.gates import Gates
+from edgecxr_export.parity.gates import Gates
 from edgecxr_export.stage import Options, export
 options = Options(formats=("onnx", "tflite"), precisions=("fp16", "int8"), gates=Gates(1e-4, 1, 1, 1))
 export(Path({str(run_folder)!r}), Path({str(output)!r}), Path({str(folder)!r}), options=options, name="phantoms",

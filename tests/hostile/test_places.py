@@ -233,7 +233,7 @@ def test_a_read_that_stalls_is_read_timeout_after_the_stated_time(
         "scored", "read_timeout", "scored", "read_timeout", "scored",
     ]  # fmt: skip
     assert predictions[1].error_message == "the file couldn't be read within 0.5 seconds"
-    assert 0.5 <= time.monotonic() - begin < 10
+    assert 0.5 <= time.monotonic() - begin < 30  # a read that is waited for takes 60
 
 
 def test_a_dead_share_costs_minutes_and_not_days(
@@ -245,12 +245,13 @@ def test_a_dead_share_costs_minutes_and_not_days(
     for _ in range(files.MAX_STALLED):
         with pytest.raises(PictureRejected, match="within"):
             files.read(path)
+    monkeypatch.setattr(files, "READ_SECONDS", 1.0)  # were they waited for, 1,000 seconds
     begin = time.monotonic()
     for _ in range(1000):
         with pytest.raises(PictureRejected, match="earlier reads haven't come back") as caught:
             files.read(path)
         assert caught.value.code == "read_timeout"
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60
     assert len(files._stalled) == files.MAX_STALLED
     assert threading.active_count() - before <= files.MAX_STALLED
     stalled.set()  # the share is back

@@ -114,9 +114,9 @@ def test_a_long_chain_of_directories_costs_nothing() -> None:
     for index in range(count):
         place = len(first) + index * 6
         links += struct.pack("<HI", 0, place + 6 if index + 1 < count else 0)
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert rejection(first[:-4] + struct.pack("<I", len(first)) + links) == "several_frames"
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 def test_reading_folders_leaves_no_descriptor_open(tmp_path: Path) -> None:

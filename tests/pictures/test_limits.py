@@ -22,13 +22,13 @@ BIG = 200 << 20  # bytes; files.MAX_BYTES is 256 MiB
 
 
 def code(data: bytes) -> str:
-    begin = time.perf_counter()
+    begin = time.process_time()
     try:
         images.prepare(images.decode(data, Contract()), Contract())
     except PictureRejected as rejected:
         return rejected.code
     finally:
-        assert time.perf_counter() - begin < SECONDS
+        assert time.process_time() - begin < SECONDS
     return "scored"
 
 
@@ -92,9 +92,9 @@ def test_a_large_picture_of_many_scans_is_rejected_before_they_are_decoded() -> 
     Image.new("L", (8800, 8800), 77).save(buffer, "JPEG", progressive=True)
     data = buffer.getvalue()
     last = data.rindex(b"\xff\xda")
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert code(data[:-2] + data[last:-2] * 30 + data[-2:]) == "too_many_parts"
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 def test_a_directory_of_many_entries_is_rejected_at_once() -> None:

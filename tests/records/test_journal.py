@@ -58,10 +58,10 @@ def test_while_lines_come_they_are_synced_all_the_time(tmp_path: Path, syncs: li
     opened = Journal(tmp_path / "j", "new")
     syncs.clear()
     begin = time.monotonic()
-    while time.monotonic() - begin < 2.6:
+    while len(syncs) < 3 and time.monotonic() - begin < 60:  # a second and a half on an idle machine
         opened.append(b"x\n")
         time.sleep(0.005)
-    assert len(syncs) >= 2  # 4 or 5 on an idle machine
+    assert len(syncs) == 3
     opened.close()
     assert syncs[-1][1] == (tmp_path / "j").stat().st_size  # nothing is left when it is closed
 

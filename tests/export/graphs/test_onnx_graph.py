@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,6 +14,7 @@ from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import UsageError
 from edgecxr_export.graphs.onnx_graph import canonical, convert, serialise
 from export.conftest import Network
+from export.graphs.test_litert_conversion import small_model
 
 pytestmark = pytest.mark.lab
 
@@ -79,40 +76,12 @@ def test_names_and_order_of_the_old_graph_leave_no_trace(network: Network) -> No
     assert serialise(canonical(other), {}) == serialise(canonical(network.onnx), {})
 
 
-@pytest.mark.parametrize("network", ["pooled"], indirect=True)  # one head is enough for a second process
-def test_another_process_writes_the_same_bytes(network: Network, tmp_path: Path) -> None:
-    weights = tmp_path / "model.weights.h5"
-    network.reference.save_weights(weights)
-    script = f"""
-import hashlib, pathlib, sys
-from dataclasses import replace
-from edgecxr.lab.train import model
-from edgecxr.lab.train.recipes import recipe
-from edgecxr_export.graphs.deploy import deploy_model
-from edgecxr_export.graphs.onnx_graph import convert, serialise
-chosen = replace(recipe("default"), input_size=96)
-model.build(chosen, 3)  # moves Keras's counters of names on
-reference = model.build(chosen, 3)
-reference.load_weights({str(weights)!r})
-print(hashlib.sha256(serialise(convert(deploy_model(reference, chosen), 17), {{"labels": "[]"}})).hexdigest())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    assert done.stdout.split()[-1] == hashlib.sha256(network.bytes).hexdigest()
-
-
 def test_an_untried_opset_is_refused(network: Network) -> None:
     with pytest.raises(UsageError, match="opset must be one of 17, 18, got 9"):
         convert(network.deploy, 9)
 
 
-def test_the_converter_makes_no_copies(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_converter_makes_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     """tf2onnx copies the graph before each pass unless it is told that an error is an error; the setting is undone."""
     from tf2onnx import optimizer
 
@@ -128,6 +97,6 @@ def test_the_converter_makes_no_copies(network: Network, monkeypatch: pytest.Mon
         if before:
             monkeypatch.setenv("TF2ONNX_CATCH_ERRORS", before)
         with pytest.raises(RuntimeError, match="seen"):
-            convert(network.deploy, 17)
+            convert(small_model("uint8"), 17)
         assert os.environ.get("TF2ONNX_CATCH_ERRORS") == before
     assert told == [False, False]

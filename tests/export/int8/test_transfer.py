@@ -14,27 +14,14 @@ from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.errors import GateError
 from edgecxr_export.graphs import tflite as litert
 from edgecxr_export.graphs import tflite_graph
-from edgecxr_export.graphs.deploy import deploy_model
 from edgecxr_export.graphs.onnx_graph import body
 from edgecxr_export.int8 import transfer
 from edgecxr_export.int8.equalise import is_depthwise
 from edgecxr_export.int8.networks import Networks
-from export.conftest import Network, inputs
-from export.small import with_ends
+from export.conftest import Network
 
 pytestmark = pytest.mark.lab
 LEVELS = 127
-
-
-@pytest.fixture(scope="module")
-def calibrated(network: Network) -> litert.Calibrated:
-    """A whole Xception, calibrated."""
-    return litert.calibrate(deploy_model(network.reference, network.recipe, "float32"), with_ends(inputs(16, seed=50)))
-
-
-@pytest.fixture(scope="module")
-def networks(network: Network) -> Networks:
-    return Networks(network.onnx, with_ends(inputs(16, seed=50)))
 
 
 def test_every_convolution_and_activation_has_its_own(
@@ -85,6 +72,7 @@ def test_channels_alike_are_the_same_function_in_float(
     assert not np.array_equal(*kernels)  # it isn't the same network
 
 
+@pytest.mark.parametrize("network", ["pooled"], indirect=True)  # whose head is a convolution too, and stays
 def test_the_converter_takes_weights_and_ranges_as_they_are(
     network: Network, calibrated: litert.Calibrated, networks: Networks
 ) -> None:

@@ -14,7 +14,7 @@ from test_resumed_training import write_films
 
 from edgecxr.lab.run import Run, read_run
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]  # XLA compiles two fits, each in a process of its own
 
 # The default recipe, small: the head on features, then the exit flow; averaging, class weights, dropout.
 FIT = """

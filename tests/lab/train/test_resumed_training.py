@@ -8,16 +8,19 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
-from common import noisy
+from common import command_line, noisy
 from edgecxr.errors import DataError, DivergedError, Interrupted, StorageError, UsageError
 from edgecxr.lab.run import read_run
 from edgecxr.lab.train import checkpoint, recipes
@@ -26,20 +29,30 @@ from full_disk import files_unlimited_afterwards, limit_files
 pytestmark = pytest.mark.lab
 
 # `edgecxr …` that gets a signal from nobody but itself, right after a certain step: no race, whatever the machine.
-STOPPED = """
-import os, sys
-from edgecxr.lab.train import loop
-number, epoch, step = map(int, sys.argv[1:4])
-before = loop._Watch.on_train_batch_end
-def on_train_batch_end(self, batch, logs=None):
-    if self.title.startswith(f"epoch {epoch} ") and self.step + 1 == step:
-        os.kill(os.getpid(), number)
-    before(self, batch, logs)
-loop._Watch.on_train_batch_end = on_train_batch_end
-sys.argv = ["edgecxr", *sys.argv[4:]]
+KILLED = """
+import sys
+from test_resumed_training import signalled
+sys.argv = ["edgecxr", *sys.argv[1:]]
 from edgecxr.__main__ import main
-main()
+with signalled(9, 3, 2):
+    main()
 """
+
+
+@contextmanager
+def signalled(number: int, epoch: int, step: int) -> Iterator[None]:
+    """A fit within sends that signal to its own process right after that step."""
+    from edgecxr.lab.train import loop
+
+    before = loop._Watch.on_train_batch_end
+
+    def on_train_batch_end(self: Any, batch: int, logs: Any = None) -> None:
+        if self.title.startswith(f"epoch {epoch} ") and self.step + 1 == step:
+            os.kill(os.getpid(), number)
+        before(self, batch, logs)
+
+    with mock.patch.object(loop._Watch, "on_train_batch_end", on_train_batch_end):
+        yield
 
 
 def write_films(folder: Path, counts: dict[str, int]) -> Path:
@@ -76,28 +89,41 @@ def fit(data: Path, folder: Path, recipe: recipes.Recipe, **options: Any) -> Non
 
 
 class Interruptions:
-    """One call of `edgecxr train`, stopped three times in three ways, and what it left each time."""
+    """One call of `edgecxr train`, stopped three times in three ways, and what it left each time.
+
+    What is killed is a process of its own, so that in between another begins with nothing but the files.
+    """
 
     def __init__(self, films: Path, folder: Path) -> None:
-        self.films, self.run, self.cache = films, folder / "run", folder / "cache"
-        self.terminated = self._call(signal.SIGTERM, 1, 2)  # in the head's epoch
+        """Told to stop in the head's epoch."""
+        self.run = folder / "run"
+        self.call = ["train", str(films), "-o", str(self.run), "--cache", str(folder / "cache")]
+        self.call += ["--backbone-weights", "none", "--input-size", "71", "--epochs", "2", "--seed", "3"]
+        with signalled(signal.SIGTERM, 1, 2):
+            self.terminated = command_line(self.call)
         self.halfway = Path(shutil.copytree(self.run, folder / "halfway"))
-        self.killed = self._call(signal.SIGKILL, 3, 2, "--resume")
-        self.after_kill = checkpoint.load(self.run)
-        self.interrupted = self._call(signal.SIGINT, 3, 1, "--resume", "-j", 2)  # in the middle of fine-tuning
-        self.after_interrupt = checkpoint.load(self.run)
-        self.finished = self._call(0, 0, 0, "--resume")
 
-    def _call(self, number: int, epoch: int, step: int, *options: object) -> subprocess.CompletedProcess[str]:
-        call = ["train", self.films, "-o", self.run, "--cache", self.cache, "--backbone-weights", "none"]
-        call += ["--input-size", 71, "--epochs", 2, "--seed", 3, *options]
-        command = [sys.executable, "-c", STOPPED, str(int(number)), str(epoch), str(step), *map(str, call)]
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    def go_on(self) -> None:
+        """Killed in fine-tuning, interrupted there, and finished."""
+        command = [sys.executable, "-c", KILLED, *self.call, "--resume"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.killed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600, env=environment)
+        self.after_kill = checkpoint.load(self.run)
+        with signalled(signal.SIGINT, 3, 1):
+            self.interrupted = command_line([*self.call, "--resume", "-j", "2"])
+        self.after_interrupt = checkpoint.load(self.run)
+        self.finished = command_line([*self.call, "--resume"])
 
 
 @pytest.fixture(scope="module")
-def stopped(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Interruptions:
+def terminated(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Interruptions:
     return Interruptions(films, tmp_path_factory.mktemp("stopped"))
+
+
+@pytest.fixture(scope="module")
+def stopped(terminated: Interruptions) -> Interruptions:
+    terminated.go_on()
+    return terminated
 
 
 @pytest.fixture(scope="module")
@@ -108,23 +134,32 @@ def whole(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.fixture(scope="module")
+def heads(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished fit of the head alone."""
+    folder = tmp_path_factory.mktemp("heads")
+    fit(films, folder / "run", head_only(1e-3), cache=folder / "cache")
+    return folder / "run"
+
+
 def last_line(result: subprocess.CompletedProcess[str]) -> str:
     return result.stderr.splitlines()[-1]
 
 
-def test_sigterm_in_an_epoch_saves_it_and_says_so(stopped: Interruptions) -> None:
-    assert stopped.terminated.returncode == 128 + signal.SIGTERM
-    assert last_line(stopped.terminated) == (
+def test_sigterm_in_an_epoch_saves_it_and_says_so(terminated: Interruptions) -> None:
+    assert terminated.terminated.returncode == 128 + signal.SIGTERM
+    assert last_line(terminated.terminated) == (
         "edgecxr: stopped in epoch 1 of 3 after 2 of 3 steps; everything is saved, go on with the same call and "
-        f"--resume: {stopped.run}"
+        f"--resume: {terminated.run}"
     )
-    assert "Traceback" not in stopped.terminated.stderr
-    found = checkpoint.load(stopped.halfway)
+    assert "Traceback" not in terminated.terminated.stderr
+    found = checkpoint.load(terminated.halfway)
     assert found is not None
     assert (found.epoch, found.step, found.history) == (0, 2, [])
-    assert [path.name for path in stopped.halfway.iterdir()] == [checkpoint.FILE]
+    assert [path.name for path in terminated.halfway.iterdir()] == [checkpoint.FILE]
 
 
+@pytest.mark.slow
 def test_a_killed_fit_has_the_checkpoint_of_its_last_epoch(stopped: Interruptions) -> None:
     assert stopped.killed.returncode == -signal.SIGKILL
     assert "going on after 0 epochs and 2 steps" in stopped.killed.stderr
@@ -133,6 +168,7 @@ def test_a_killed_fit_has_the_checkpoint_of_its_last_epoch(stopped: Interruption
     assert [row["epoch"] for row in stopped.after_kill.history] == [0, 1]
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_an_epoch_saves_it_and_ends_with_130(stopped: Interruptions) -> None:
     assert stopped.interrupted.returncode == 130
     assert "stopped in epoch 3 of 3 after 1 of 3 steps" in last_line(stopped.interrupted)
@@ -141,6 +177,7 @@ def test_ctrl_c_in_an_epoch_saves_it_and_ends_with_130(stopped: Interruptions) -
     assert stopped.after_interrupt.seconds > 0
 
 
+@pytest.mark.slow  # of the head alone in test_a_fit_of_the_head_that_was_stopped_thrice_ends_bit_equal
 def test_a_fit_that_was_stopped_thrice_ends_bit_equal_to_one_that_never_was(
     stopped: Interruptions, whole: Path
 ) -> None:
@@ -166,13 +203,13 @@ def history(run: Path) -> list[dict[str, str]]:
         return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
-def test_a_finished_run_is_not_resumed_and_not_overwritten(whole: Path, films: Path) -> None:
-    before = contents(whole)
+def test_a_finished_run_is_not_resumed_and_not_overwritten(heads: Path, films: Path) -> None:
+    before = contents(heads)
     with pytest.raises(UsageError, match="the run is finished, there is nothing to resume"):
-        fit(films, whole, chosen(), resume=True)
+        fit(films, heads, head_only(1e-3), resume=True)
     with pytest.raises(UsageError, match="isn't empty"):
-        fit(films, whole, chosen())
-    assert contents(whole) == before
+        fit(films, heads, head_only(1e-3))
+    assert contents(heads) == before
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -180,27 +217,27 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_resume_with_another_call_is_refused_and_what_differs_is_named(
-    stopped: Interruptions, films: Path, tmp_path: Path
+    terminated: Interruptions, films: Path, tmp_path: Path
 ) -> None:
-    before = contents(stopped.halfway)
+    before = contents(terminated.halfway)
     call: dict[str, Any] = {"resume": True, "cache": tmp_path / "cache"}
     with pytest.raises(UsageError, match=r"what differs from the run's: data, seed$"):  # the splits are the seed's
-        fit(films, stopped.halfway, chosen(), seed=4, **call)
+        fit(films, terminated.halfway, chosen(), seed=4, **call)
     with pytest.raises(UsageError, match=r"what differs from the run's: recipe$"):
-        fit(films, stopped.halfway, replace(chosen(), dropout=0.3), **call)
+        fit(films, terminated.halfway, replace(chosen(), dropout=0.3), **call)
     with pytest.raises(UsageError, match=r"what differs from the run's: preprocessing, recipe$"):
-        fit(films, stopped.halfway, replace(chosen(), input_size=75), **call)
+        fit(films, terminated.halfway, replace(chosen(), input_size=75), **call)
     other = Path(shutil.copytree(films, tmp_path / "films"))
     (other / "dark" / "0.png").write_bytes((other / "dark" / "1.png").read_bytes())
     with pytest.raises(UsageError, match=r"what differs from the run's: data$"):
-        fit(other, stopped.halfway, chosen(), **call)
+        fit(other, terminated.halfway, chosen(), **call)
     with pytest.raises(UsageError, match="isn't empty"):
-        fit(films, stopped.halfway, chosen(), cache=tmp_path / "cache")
-    assert contents(stopped.halfway) == before
+        fit(films, terminated.halfway, chosen(), cache=tmp_path / "cache")
+    assert contents(terminated.halfway) == before
 
 
-def test_a_damaged_checkpoint_is_refused_and_stays(stopped: Interruptions, films: Path, tmp_path: Path) -> None:
-    data = (stopped.halfway / checkpoint.FILE).read_bytes()
+def test_a_damaged_checkpoint_is_refused_and_stays(terminated: Interruptions, films: Path, tmp_path: Path) -> None:
+    data = (terminated.halfway / checkpoint.FILE).read_bytes()
     (tmp_path / "run").mkdir()
     for damaged in (b"", data[: len(data) // 2], data[:-1], data[:5_000_000] + b"?" + data[5_000_001:]):
         (tmp_path / "run" / checkpoint.FILE).write_bytes(damaged)
@@ -257,8 +294,8 @@ def test_a_fit_that_diverges_names_the_step_and_keeps_the_last_checkpoint(
     assert contents(tmp_path / "run").keys() == {checkpoint.FILE}
 
 
-def test_a_signal_before_the_first_epoch_is_told_and_leaves_nothing_half_done(
-    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_fit_of_the_head_that_was_stopped_thrice_ends_bit_equal(
+    films: Path, heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgecxr.lab.train import features
     from edgecxr.pictures import decode as images
@@ -278,8 +315,14 @@ def test_a_signal_before_the_first_epoch_is_told_and_leaves_nothing_half_done(
                 fit(films, tmp_path / "run", recipe, cache=cache, resume=True)
         assert left.value.exit_code == 128 + signal.SIGTERM
         assert not list(cache.glob("*.partial"))
+    # Before the first epoch nothing is left half done; in it, two steps are.
+    with (
+        signalled(signal.SIGTERM, 1, 2),
+        pytest.raises(Interrupted, match=r"^stopped in epoch 1 of 1 after 2 of 3 steps; everything is saved"),
+    ):
+        fit(films, tmp_path / "run", recipe, cache=cache, resume=True)
     fit(films, tmp_path / "run", recipe, cache=cache, resume=True)
-    assert read_run(tmp_path / "run").logits("test").logits.shape == (15, 2)
+    assert_same_run(tmp_path / "run", heads)
 
 
 def test_a_stop_at_the_end_of_a_frozen_stage_leaves_no_features(

@@ -55,7 +55,10 @@ def test_the_backbone_is_the_runs_and_the_head_is_fresh(first: Path) -> None:
     assert fresh.get_layer("logits").get_weights()[0].shape == (2048, 3)
 
 
-def test_the_run_says_what_it_began_with_and_warns_where_test_pictures_may_be_known(first: Path) -> None:
+def test_the_run_says_what_it_began_with_and_warns_where_test_pictures_may_be_known(
+    first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecxr.lab.train import fit as module
     from edgecxr.lab.train.fit import fit
 
     said = io.StringIO()
@@ -70,7 +73,9 @@ def test_the_run_says_what_it_began_with_and_warns_where_test_pictures_may_be_kn
     assert began["backbone_weights"] == {"source": "none"}
 
     data = write_films(first / "other-films", ("a", "b", "c"), 1000)
-    fit(data, other, small(75), backbone_weights=str(first / "run"), cache=first, console=console)
+    monkeypatch.setattr(module, "train", lambda *_: 1 / 0)  # it is said before
+    with pytest.raises(ZeroDivisionError):
+        fit(data, other, small(75), backbone_weights=str(first / "run"), cache=first, console=console)
     assert "run run was fitted on other data or other splits" in said.getvalue()
 
 
