@@ -28,17 +28,17 @@ def export(
         bool, typer.Option("--full-range", help="8-bit int8 weights: they saturate on x86 CPUs without VNNI.")
     ] = False,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=100, help="Points of accuracy on the deciding half of dev that int8 may lose.")
+        float, typer.Option(min=0, max=100, help="Points of accuracy that int8 may lose (on half of dev).")
     ] = 0.3,
     max_flips: Annotated[
-        float, typer.Option(min=0, max=100, help="Percent of its pictures whose class int8 may change.")
+        float, typer.Option(min=0, max=100, help="Percent of pictures whose class int8 may change there.")
     ] = 0.5,
     twins: Annotated[Path | None, typer.Option(help="Report of benchmarks/twins.py, for the card.")] = None,
     other_source: Annotated[
         list[Path] | None, typer.Option(help="Report of edgecxr eval on another source, for the card.")
     ] = None,
     audit: Annotated[
-        list[Path] | None, typer.Option(help="Report of edgecxr audit: what a thumbnail tells, for the card.")
+        list[Path] | None, typer.Option(help="Report of edgecxr audit, for what a thumbnail tells.")
     ] = None,
     parity_on: Annotated[
         list[Path] | None,

@@ -99,6 +99,14 @@ def check_reports(other_sources: Sequence[Mapping[str, Any]], audits: Sequence[M
                 )
 
 
+def check_names(folders: Sequence[Path]) -> None:
+    """Raise UsageError where two folders couldn't be told apart in a report."""
+    names = [folder.resolve().name for folder in folders]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"parity is shown on folders of different names, got twice: {name}")
+
+
 def refusal(output: Path, refused: Refused) -> GateError:
     """Write the report beside the output, NAME.refused.json, and return the error that says so."""
     path = output.with_name(f"{output.stem}.refused.json")

@@ -93,6 +93,7 @@ def export(
         )
     )
     refusals.check_reports(other_sources, audits)
+    refusals.check_names(parity_on)
     run = read_run(run_folder)
     for label in run.labels:
         if not bundles.LABEL.fullmatch(label):
@@ -102,12 +103,12 @@ def export(
         console.print(f"note: {doubt}; {ancestry.FLATTER}", markup=False, highlight=False)
     cache = cache or default_cache()
     try:
-        with bar(console, "decoding") as advance:
-            pictures = labelled.load(run, [data] if isinstance(data, Path) else data, cache, advance)
-        others = {}
+        others = {}  # first, since few: a folder that can't be used is told at once
         for folder in parity_on:
             with bar(console, f"decoding {folder.name}") as advance:
                 others[folder.resolve().name] = labelled.elsewhere(run, folder, cache, advance)
+        with bar(console, "decoding") as advance:
+            pictures = labelled.load(run, data, cache, advance)
         try:
             found = _found(run, pictures, others, options, about, console)
         except refusals.Refused as refused:

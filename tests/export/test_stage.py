@@ -374,6 +374,12 @@ def test_an_output_that_exists_is_refused(run_folder: Path, folder: Path, tmp_pa
         ({"opset": 3}, "opset must be one of"),
         ({"gates": Gates(max_flips=float("nan"))}, "share of flips must be 0 to 100 %, got nan"),
         ({"data": None}, "give --data DIR"),
+        ({"parity_on": [Path("a"), Path("b/../a")]}, "folders of different names, got twice: a"),
+        (
+            {"audits": [{"schema": 1, "data": "x"}]},
+            "must be one of edgecxr audit, schema 1; run it again, got schema 1",
+        ),
+        ({"other_sources": [{"schema": 1}]}, "must be one of edgecxr eval, schema 2; run it again, got schema 1"),
     ],
 )
 def test_calls_that_are_refused(
