@@ -2,7 +2,8 @@
 
     python benchmarks/twins.py ORIGINALS TWINS [-m BUNDLE] [-o twins.json]
 
-ORIGINALS is a folder whose manifest.csv names each picture's twin in `near_radiography`, TWINS the folder of the twins.
+ORIGINALS is a folder whose manifest.csv names each picture's twin in `near_radiography`, TWINS the folder of the twins,
+whose manifest.csv has splits. Only twins of the test split count: the answer to a film that was learnt shows little.
 Measured with the bundle's own preprocessing and with its `source_size` switched the other way: the choice shows.
 """
 
@@ -17,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from edgecxr.bundle import Bundle, load
-from edgecxr.lab.dataset import read_dataset
+from edgecxr.errors import DataError
+from edgecxr.lab.dataset import Dataset, read_dataset
 from edgecxr.pictures import decode as images
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import open_session
@@ -32,9 +34,11 @@ def main() -> None:
     parser.add_argument("-m", "--model", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
-    examples = [e for e in read_dataset(arguments.originals).examples if e.columns.get("near_radiography")]
-    originals = [e.path for e in examples]
-    twins = [arguments.twins / e.columns["near_radiography"] for e in examples]
+    try:
+        found = pairs(read_dataset(arguments.originals), read_dataset(arguments.twins))
+    except DataError as error:
+        parser.error(str(error))
+    originals, twins = ([pair[side] for pair in found] for side in (0, 1))
     bundle = load(arguments.model)
     own = bundle.preprocessing
     other = replace(own, source_size=None if own.source_size else TRAINING_SIZE)
@@ -42,7 +46,8 @@ def main() -> None:
         "what": "originals against their small twins",
         "model": f"{bundle.name} {bundle.version}",
         "bundle_sha256": bundle.digest,
-        "pairs": len(examples),
+        "split": "test",
+        "pairs": len(found),
         "as_shipped": compare(bundle, originals, twins),
         "source_size_switched": compare(replace(bundle, preprocessing=other), originals, twins),
     }
@@ -50,6 +55,16 @@ def main() -> None:
     print(text)
     if arguments.output:
         arguments.output.write_text(text + "\n")
+
+
+def pairs(originals: Dataset, twins: Dataset) -> list[tuple[Path, Path]]:
+    """(original, twin) of every twin in the test split; raises DataError where there is none."""
+    tested = {example.file: example.path for example in twins.split("test")}
+    named = [(e.path, e.columns.get("near_radiography", "")) for e in originals.examples]
+    found = [(path, tested[twin]) for path, twin in named if twin in tested]
+    if not found:
+        raise DataError(f"no picture of {originals.folder} has a twin in the test split of {twins.folder}")
+    return found
 
 
 def compare(bundle: Bundle, originals: list[Path], twins: list[Path]) -> dict[str, object]:

@@ -51,13 +51,13 @@ def with_ood(name: str = "ood", keepdims: int = 1) -> bytes:
     return model.SerializeToString()
 
 
-def tiny_model() -> bytes:
+def tiny_model(bias: np.ndarray = BIAS) -> bytes:
     """uint8 (N, 64, 64, 1) -> logits (N, 3), evidence (N, 4, 4, 3)."""
     constants = {
         "nchw": np.array([-1, 1, SIZE, SIZE], dtype=np.int64),
         "kernel": (WEIGHTS / 16).reshape(3, 1, 1, 1),
         "axes": np.array([1, 2], dtype=np.int64),
-        "bias": BIAS,
+        "bias": bias,
     }
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),

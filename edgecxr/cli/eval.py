@@ -13,6 +13,7 @@ from edgecxr.errors import UsageError
 from edgecxr.system import storage
 
 SUFFIXES = (".json", ".html")
+OPTIONS = {"workers": "-j"}  # by the name that a message gives them, where it isn't --NAME
 PLOTS = ("confusion.png", "roc.png", "reliability.png")
 
 
@@ -33,6 +34,10 @@ def evaluate(
     ] = None,
     where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
     ignore_label: Annotated[list[str] | None, typer.Option(help="Leave out a label; may be repeated.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="OTHER", help="Another bundle or RUN on the same pictures: a paired test, by class too."),
+    ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -56,7 +61,6 @@ def evaluate(
     70 a report can't be written on a full disk.
     """
     from edgecxr.engines.select import Asked
-    from edgecxr.lab.evaluation.table import evaluation_tables
     from edgecxr.views import terminal
 
     targets = output or []
@@ -65,24 +69,27 @@ def evaluate(
         _check_plots(plots, overwrite)
     reports = extras.load_lab("edgecxr.lab.evaluation.report", "eval")
     stored = extras.load_lab("edgecxr.lab.evaluation.stored", "eval")
+    tables = extras.load_lab("edgecxr.lab.evaluation.table", "eval")
     # A page or plots that can't be made shouldn't be noticed after the scoring.
     drawing = extras.load_lab("edgecxr.lab.evaluation.page", "eval") if targets or plots else None
     conditions = extras.conditions(where)
     ignored = ignore_label or []
     out, err = consoles()
-    reader = stored.reader_of(model)
-    if reader is not None:
-        asked = {"--device": device, "--engine": engine, "--precision": precision, "-j": workers, "--threads": threads}
-        _refuse_for_a_run(asked)
-        scored, found = reader(model, data or [], split, conditions, ignored)
-    elif not data:
-        raise UsageError(f"a bundle needs labelled pictures, give DATA: edgecxr eval {model} DATA")
-    else:
+    options = {"device": device, "engine": engine, "precision": precision, "workers": workers, "threads": threads}
+    if all(stored.reader_of(each) for each in (model, against) if each is not None):
+        _refuse_for_a_run(options)
+
+    def answers_of(asked: Path) -> tuple[Any, dict[str, Any]]:
+        reader = stored.reader_of(asked)
+        if reader is not None:
+            return reader(asked, data or [], split, conditions, ignored)  # type: ignore[no-any-return]
+        if not data:
+            raise UsageError(f"a bundle needs labelled pictures, give DATA: edgecxr eval {asked} DATA")
         bar = terminal.progress(err, "scoring")
         with bar:
             task = bar.add_task("", total=None)
-            scored, found = stored.of_bundle(
-                model,
+            return stored.of_bundle(  # type: ignore[no-any-return]
+                asked,
                 data,
                 split,
                 conditions,
@@ -91,7 +98,20 @@ def evaluate(
                 {"workers": workers, "threads": threads},
                 lambda done, total: bar.update(task, completed=done, total=total),
             )
+
+    scored, found = answers_of(model)
     extras.account_for(Path(found["data"]), found["account"])
+    rival = None
+    if against is not None:
+        theirs, other = answers_of(against)
+        if other["labels"] != found["labels"]:
+            raise UsageError(
+                f"--against expects a model of the labels {', '.join(found['labels'])}, "
+                f"got {', '.join(other['labels'])}"
+            )
+        paired = extras.load_lab("edgecxr.lab.evaluation.paired", "eval")
+        rows = paired.compared(found["labels"], scored, theirs, seed)
+        rival = {**other["provenance"], "rows": rows}
     bar = terminal.progress(err, "resampling")
     with bar:
         task = bar.add_task("", total=None)
@@ -110,6 +130,7 @@ def evaluate(
         "where": conditions,
         "ignored_labels": ignored,
         **figures,
+        "against": rival,
         "rejected": scored.rejected_json(),
         **found["provenance"],
     }
@@ -117,7 +138,7 @@ def evaluate(
         if as_json:
             print_json(report)
         else:
-            for table in evaluation_tables(report):
+            for table in tables.evaluation_tables(report):
                 out.print(table)
                 out.print()
             for file, reason in scored.rejected:
@@ -127,8 +148,8 @@ def evaluate(
     raise typer.Exit(1 if scored.rejected else 0)
 
 
-def _refuse_for_a_run(asked: Mapping[str, object]) -> None:
-    given = [option for option, value in asked.items() if value not in ("auto", None)]
+def _refuse_for_a_run(options: Mapping[str, object]) -> None:
+    given = [OPTIONS.get(name, f"--{name}") for name, value in options.items() if value not in ("auto", None)]
     if given:
         raise UsageError(f"a run's logits are stored and nothing is computed; leave out {', '.join(given)}")
 

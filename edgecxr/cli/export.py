@@ -28,14 +28,21 @@ def export(
         bool, typer.Option("--full-range", help="8-bit int8 weights: they saturate on x86 CPUs without VNNI.")
     ] = False,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=100, help="Points of accuracy on test that int8 may lose.")
+        float, typer.Option(min=0, max=100, help="Points of accuracy that int8 may lose (on half of dev).")
     ] = 0.3,
     max_flips: Annotated[
-        float, typer.Option(min=0, max=100, help="Percent of test pictures whose class int8 may change.")
+        float, typer.Option(min=0, max=100, help="Percent of pictures whose class int8 may change there.")
     ] = 0.5,
     twins: Annotated[Path | None, typer.Option(help="Report of benchmarks/twins.py, for the card.")] = None,
     other_source: Annotated[
         list[Path] | None, typer.Option(help="Report of edgecxr eval on another source, for the card.")
+    ] = None,
+    audit: Annotated[
+        list[Path] | None, typer.Option(help="Report of edgecxr audit, for what a thumbnail tells.")
+    ] = None,
+    parity_on: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DATA", help="Compare the artifacts with Keras on this labelled data too."),
     ] = None,
     note: Annotated[list[str] | None, typer.Option(help="A sentence for the model card; may be repeated.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,
@@ -43,7 +50,8 @@ def export(
 ) -> None:
     """Convert a RUN to a bundle: ONNX and TFLite files, each compared with Keras on real pictures (extra: export).
 
-    Exit code 5 if one strays from the Keras model: no bundle is written then, and NAME.refused.json says why.
+    Exit code 5 if one strays from the Keras model on the half of dev that chose nothing: no bundle is written then, and
+    NAME.refused.json says why. Test is reported and decides nothing.
     """
     stage = load_lab("edgecxr_export.stage", "export")
     options = stage.Options(
@@ -64,6 +72,8 @@ def export(
         notes=note or [],
         twins=_report(twins) if twins else None,
         other_sources=[_report(path) for path in other_source or []],
+        audits=[_report(path) for path in audit or []],
+        parity_on=parity_on or [],
         cache=cache,
         overwrite=overwrite,
         console=Console(stderr=True, highlight=False, markup=False),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr.errors import DataError, UsageError
-from edgecxr.lab.dataset import Dataset
+from edgecxr.lab.dataset import Dataset, Example, read_dataset
+from edgecxr.lab.evaluation.score import default_split
 from edgecxr.lab.run import Logits, Run
 from edgecxr.lab.selection import Selection
 from edgecxr.lab.sources import read_datasets
 from edgecxr.lab.train.pictures import Corpus
+
+# The halves of dev: on one everything about int8 is chosen, on the other the gate decides.
+CHOOSING, DECIDING = "dev (choosing half)", "dev (deciding half)"
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,43 @@ class Labelled:
     dataset: Dataset
     pictures: npt.NDArray[np.uint8]  # (N, H, W), in the order of dataset.examples
 
-    def rows(self, split: str) -> list[int]:
-        return [row for row, example in enumerate(self.dataset.examples) if example.split == split]
+    def rows(self, part: str) -> list[int]:
+        """Places among all examples of a split's, or of those of a half of dev."""
+        if part in (CHOOSING, DECIDING):
+            dev = self.rows("dev")
+            return [dev[place] for place in self.halves[part]]
+        return [row for row, example in enumerate(self.dataset.examples) if example.split == part]
 
-    def groups(self, split: str) -> list[str]:
-        return [example.group for example in self.dataset.split(split)]
+    def groups(self, part: str) -> list[str]:
+        return [self.dataset.examples[row].group for row in self.rows(part)]
+
+    @cached_property
+    def halves(self) -> dict[str, list[int]]:
+        """Places among dev's pictures of each half's; raises DataError where a half would be empty."""
+        return dict(zip((CHOOSING, DECIDING), halves(self.dataset.split("dev")), strict=True))
+
+
+def halves(examples: Sequence[Example]) -> tuple[list[int], list[int]]:
+    """Places of two halves in which every class and origin is alike, and no group is divided.
+
+    The same groups are divided alike whatever their order, by hashes of their names. Raises DataError for one group.
+    """
+    members: dict[str, list[int]] = {}
+    for place, example in enumerate(examples):
+        members.setdefault(example.group, []).append(place)
+
+    def order(group: str) -> tuple[tuple[str, str], str]:
+        kind = min((examples[place].label, examples[place].origin) for place in members[group])
+        return kind, hashlib.sha256(group.encode("utf-8", "surrogateescape")).hexdigest()
+
+    ordered = sorted(members, key=order)
+    if len(ordered) < 2:
+        raise DataError(
+            f"dev must hold two groups of pictures or more, to choose on one half and decide on the other; "
+            f"got {len(ordered)}"
+        )
+    first, second = (sorted(place for group in ordered[begin::2] for place in members[group]) for begin in (0, 1))
+    return first, second
 
 
 def load(
@@ -66,3 +104,19 @@ def ordered(stored: Logits, data: Labelled, split: str) -> Logits:
         raise UsageError(f"the run's logits must be of the {len(files)} pictures of {split}, got {len(stored.files)}")
     order = [place[file] for file in files]
     return replace(stored, files=files, classes=stored.classes[order], logits=stored.logits[order])
+
+
+def elsewhere(
+    run: Run, folder: Path, cache: Path, advance: Callable[[int, int], Any] = lambda done, total: None
+) -> tuple[Labelled, int]:
+    """(labelled pictures that the run wasn't fitted on, how many are left out since the run doesn't know their label).
+
+    Of a folder with splits the test pictures. Raises DataError where there are none, or one can't be decoded.
+    """
+    dataset = read_dataset(folder)
+    chosen = dataset.examples if default_split(dataset) == "all" else dataset.split("test")
+    known = tuple(example for example in chosen if example.label in run.labels)
+    if not known:
+        raise DataError(f"no picture there has one of the run's labels {', '.join(run.labels)}: {folder}")
+    decoded = Corpus(known).inputs(run.contract, cache, lambda done: advance(done, len(known)))
+    return Labelled(replace(dataset, examples=known, labels=run.labels), decoded), len(chosen) - len(known)

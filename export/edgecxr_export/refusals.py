@@ -13,6 +13,7 @@ import keras
 from edgecxr.bundle import reader as bundles
 from edgecxr.engines.select import available_devices
 from edgecxr.errors import GateError, UnavailableError, UsageError
+from edgecxr.lab.audit.report import SCHEMA as AUDIT_SCHEMA
 from edgecxr.lab.evaluation.report import SCHEMA as EVALUATION_SCHEMA
 from edgecxr.lab.train import storage
 from edgecxr_export.bundle import reports
@@ -84,14 +85,26 @@ def _check_kinds(formats: Sequence[str], precisions: Sequence[str]) -> None:
         available_devices(GATED_ON[TFLITE])  # raises UnavailableError: what can't be run here can't be compared
 
 
-def check_reports(other_sources: Sequence[Mapping[str, Any]]) -> None:
-    for report in other_sources:
-        schema = report.get("schema")
-        if schema != EVALUATION_SCHEMA or "data" not in report:
-            raise UsageError(
-                f"a report on another source must be one of edgecxr eval, schema {EVALUATION_SCHEMA}; "
-                f"run it again, got schema {schema}"
-            )
+def check_reports(other_sources: Sequence[Mapping[str, Any]], audits: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UsageError for what isn't a report of `edgecxr eval`, or of `edgecxr audit`."""
+    for what, verb, reports_, schema, key in (
+        ("on another source", "eval", other_sources, EVALUATION_SCHEMA, "confusion"),
+        ("on data", "audit", audits, AUDIT_SCHEMA, "findings"),
+    ):
+        for report in reports_:
+            given = report.get("schema")
+            if given != schema or not {"data", key} <= report.keys():
+                raise UsageError(
+                    f"a report {what} must be one of edgecxr {verb}, schema {schema}; run it again, got schema {given}"
+                )
+
+
+def check_names(folders: Sequence[Path]) -> None:
+    """Raise UsageError where two folders couldn't be told apart in a report."""
+    names = [folder.resolve().name for folder in folders]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"parity is shown on folders of different names, got twice: {name}")
 
 
 def refusal(output: Path, refused: Refused) -> GateError:

@@ -14,6 +14,7 @@ import edgecxr
 from edgecxr.bundle import Bundle
 from edgecxr.bundle import reader as bundles
 from edgecxr.errors import DataError
+from edgecxr.lab import ancestry
 from edgecxr.lab.evaluation.operating import fit_operating_points
 from edgecxr.lab.evaluation.temperature import fit_temperature
 from edgecxr.lab.run import Run, read_run
@@ -32,10 +33,10 @@ from edgecxr_export.graphs.deploy import deploy_model
 from edgecxr_export.int8 import quantize
 from edgecxr_export.int8 import search as int8
 from edgecxr_export.int8.networks import Networks
-from edgecxr_export.labelled import Labelled
+from edgecxr_export.labelled import CHOOSING, DECIDING, Labelled
 from edgecxr_export.parity.compare import Parity
 from edgecxr_export.parity.gates import Gates
-from edgecxr_export.parity.measure import KERAS_BATCH, Comparison, Measured, Reference, bar, evidence_inputs
+from edgecxr_export.parity.measure import KERAS_BATCH, Comparison, Measured, Reference, bar, evidence_inputs, said
 
 PRECISIONS = ("fp32", "int8")
 FORMATS = (ONNX,)
@@ -65,16 +66,20 @@ def export(
     notes: Sequence[str] = (),
     twins: Mapping[str, Any] | None = None,
     other_sources: Sequence[Mapping[str, Any]] = (),
+    audits: Sequence[Mapping[str, Any]] = (),
+    parity_on: Sequence[Path] = (),
     cache: Path | None = None,
     console: Console | None = None,
 ) -> Bundle:
     """Make the bundle `output` (NAME.edgecxr) of the RUN in `run_folder`, and return it opened and checked.
 
     `data` is the folder, or are the folders, of the labelled pictures that the run was fitted on (default: as the run
-    names them): its training pictures calibrate int8, on dev everything is chosen, and the whole test split is read
-    once, for the final gate.
-    `notes`, `twins` (of benchmarks/twins.py) and `other_sources` (reports of `edgecxr eval` on data from elsewhere) go
-    into the model card; the last two into reports/ as well.
+    names them): its training pictures calibrate int8; on one half of dev int8's ways are chosen, the other half decides
+    whether the artifacts may ship, and the whole of it gives temperature and operating points. Test is read once,
+    reported, and decides nothing.
+    `notes`, `twins` (of benchmarks/twins.py), `other_sources` (reports of `edgecxr eval` on data from elsewhere) and
+    `audits` (of `edgecxr audit`) go into the model card; twins and other sources into reports/ as well. On the pictures
+    of the folders `parity_on` the artifacts are compared with the trained model too.
 
     Either the whole bundle stands at `output` afterwards, or what was there before. Raises UsageError, DataError
     (labels or pictures that can't be used), UnavailableError, StorageError, and GateError where an artifact strays from
@@ -87,17 +92,25 @@ def export(
             output, options.formats, options.precisions, options.opset, options.full_range, options.gates, overwrite
         )
     )
-    refusals.check_reports(other_sources)
+    refusals.check_reports(other_sources, audits)
+    refusals.check_names(parity_on)
     run = read_run(run_folder)
     for label in run.labels:
         if not bundles.LABEL.fullmatch(label):
             raise DataError(f"a label of a bundle is a plain name of at most 64 characters, got {label[:80]!r}")
-    about = About(name, version, notes, twins, other_sources)
+    about = About(name, version, notes, twins, other_sources, audits)
+    for doubt in ancestry.doubts(run.description):
+        console.print(f"note: {doubt}; {ancestry.FLATTER}", markup=False, highlight=False)
+    cache = cache or default_cache()
     try:
+        others = {}  # first, since few: a folder that can't be used is told at once
+        for folder in parity_on:
+            with bar(console, f"decoding {folder.name}") as advance:
+                others[folder.resolve().name] = labelled.elsewhere(run, folder, cache, advance)
         with bar(console, "decoding") as advance:
-            pictures = labelled.load(run, [data] if isinstance(data, Path) else data, cache or default_cache(), advance)
+            pictures = labelled.load(run, (data,) if isinstance(data, Path) else data, cache, advance)
         try:
-            found = _found(run, pictures, options, about, console)
+            found = _found(run, pictures, others, options, about, console)
         except refusals.Refused as refused:
             raise refusals.refusal(output, refused) from None
         opened = publish(output, contents(found, about, console), overwrite)
@@ -110,11 +123,22 @@ def export(
     return opened
 
 
-def _found(run: Run, data: Labelled, options: Options, about: About, console: Console) -> Findings:
-    """Rebuild, calibrate the probabilities, convert, quantize, compare; raises Refused."""
+def _found(
+    run: Run,
+    data: Labelled,
+    others: Mapping[str, tuple[Labelled, int]],
+    options: Options,
+    about: About,
+    console: Console,
+) -> Findings:
+    """Rebuild, calibrate the probabilities, convert, quantize, compare; raises Refused.
+
+    `others` are pictures from elsewhere and how many are left out there, by name.
+    """
     rows: list[int] = []
     if "int8" in options.precisions:  # before any conversion: a folder that is too small is told at once
         rows = quantize.calibration_rows(data.dataset.examples, options.calibration_pictures)
+    choosing = data.rows(CHOOSING)  # raises DataError where dev can't be halved
     console.print("rebuilding the trained model …")
     reference = Reference(run, data)
     dev = reference.dev
@@ -131,16 +155,16 @@ def _found(run: Run, data: Labelled, options: Options, about: About, console: Co
     maps = deploy.predict(evidence_inputs(data), batch_size=KERAS_BATCH, verbose=0)["evidence"]
     comparison = Comparison(reference, data, calibration.temperature, np.asarray(maps), console)
 
-    def judge(artifact: NetworkFile) -> tuple[Parity, list[str]]:
-        found = comparison.of(artifact, "dev")[1]
+    def judge(artifact: NetworkFile, part: str = CHOOSING) -> tuple[Parity, list[str]]:
+        found = comparison.of(artifact, part)[1]
         return found, options.gates.breaches(artifact.precision, found)
 
-    said = metadata(run, about, calibration)
+    mirrored = metadata(run, about, calibration)
     graph = onnx_graph.convert(deploy, options.opset)
     float_input = deploy_model(reference.model, run.recipe, "float32") if TFLITE in options.formats else None
-    made = _float_files(graph, float_input, options, said)
+    made = _float_files(graph, float_input, options, mirrored)
     for artifact in made:
-        found, breaches = judge(artifact)
+        found, breaches = judge(artifact, DECIDING)
         if breaches:  # nothing made from it can be right
             report = {**parity_report(reference, options.gates, []), artifact.file: asdict(found)}
             raise refusals.Refused([f"{artifact.file} has {breach}" for breach in breaches], report)
@@ -150,10 +174,9 @@ def _found(run: Run, data: Labelled, options: Options, about: About, console: Co
         console.print("quantizing …")
         task = int8.Task(
             calibration=quantize.calibration_inputs(data.pictures, rows),
-            inputs=data.pictures[np.asarray(data.rows("dev"))][..., None],
-            dev=dev,
-            temperature=calibration.temperature,
-            metadata=said,
+            inputs=data.pictures[np.asarray(choosing)][..., None],
+            dev=reference.of(CHOOSING),
+            metadata=mirrored,
             judge=judge,
             console=console,
         )
@@ -171,31 +194,55 @@ def _found(run: Run, data: Labelled, options: Options, about: About, console: Co
     kept = {(artifact.format, artifact.precision): artifact for artifact in made}
     measured = [comparison.final(kept[kind]) for kind in wanted]
     _judge_finally(reference, options.gates, measured, quantization)
-    return Findings(run, data, reference, calibration, points, options.gates, measured, quantization)
+    elsewhere = [
+        _elsewhere(name, *other, reference, comparison, [each.artifact for each in measured], console)
+        for name, other in others.items()
+    ]
+    return Findings(run, data, reference, calibration, points, options.gates, measured, quantization, elsewhere)
 
 
-def _float_files(graph: Any, float_input: Any, options: Options, said: Mapping[str, str]) -> list[NetworkFile]:
+def _elsewhere(
+    name: str,
+    other: Labelled,
+    left_out: int,
+    reference: Reference,
+    comparison: Comparison,
+    artifacts: Sequence[NetworkFile],
+    console: Console,
+) -> dict[str, Any]:
+    """The artifacts against the trained model on pictures from elsewhere: a part of reports/parity.json."""
+    with bar(console, f"Keras on {name}"):
+        expected = reference.elsewhere(other)
+    rows = []
+    for artifact in artifacts:
+        found = comparison.elsewhere(artifact, name, other, expected)
+        console.print(f"{artifact.file} {said(found)}", markup=False, highlight=False)
+        rows.append({"file": artifact.file, "precision": artifact.precision, **asdict(found)})
+    return {"data": name, "pictures": len(other.dataset.examples), "left_out": left_out, "artifacts": rows}
+
+
+def _float_files(graph: Any, float_input: Any, options: Options, mirrored: Mapping[str, str]) -> list[NetworkFile]:
     """The files that aren't quantized. The fp32 ONNX file is always among them: what int8 is made from is compared."""
     versions = {"opset": options.opset, "ir_version": onnx_graph.IR_VERSION}
     wanted = planned(options.formats, options.precisions)
-    made = [NetworkFile(ONNX, "fp32", onnx_graph.serialise(graph, said), versions)]
+    made = [NetworkFile(ONNX, "fp32", onnx_graph.serialise(graph, mirrored), versions)]
     if (ONNX, "fp16") in wanted:
         # Until it has given its golden answers on a GPU, nobody has seen it do what it is for.
-        halves = onnx_graph.serialise(half.half(graph), said)
+        halves = onnx_graph.serialise(half.half(graph), mirrored)
         made.append(NetworkFile(ONNX, "fp16", halves, {**versions, "unverified": True}))
     if (TFLITE, "fp32") in wanted:
-        made.append(NetworkFile(TFLITE, "fp32", litert.convert(float_input, said)))
+        made.append(NetworkFile(TFLITE, "fp32", litert.convert(float_input, mirrored)))
     return made
 
 
 def _judge_finally(
     reference: Reference, gates: Gates, measured: Sequence[Measured], quantization: Mapping[str, Any] | None
 ) -> None:
-    """Raise Refused where an artifact exceeds a gate on the test split."""
+    """Raise Refused where an artifact exceeds a gate on the half of dev that chose nothing."""
     breaches = [
         f"{each.artifact.file} has {breach}"
         for each in measured
-        for breach in gates.breaches(each.artifact.precision, each.final)
+        for breach in gates.breaches(each.artifact.precision, each.deciding)
     ]
     if breaches:
         report = {**parity_report(reference, gates, measured), "quantization": quantization}

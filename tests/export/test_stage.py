@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -10,25 +11,31 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from PIL import Image
+from rich.console import Console
 
 from edgecxr.bundle import reader as bundles
 from edgecxr.device.verify import verify
-from edgecxr.engines import ov
+from edgecxr.engines import Engine, ov
 from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.engines.select import Asked
 from edgecxr.errors import DataError, GateError, StorageError, UsageError
+from edgecxr.lab.audit import audit
 from edgecxr.lab.dataset import Dataset, folds, read_dataset, without_value
-from edgecxr.lab.run import read_run
+from edgecxr.lab.run import Logits, read_run
 from edgecxr_export.bundle.golden import TOLERANCES, golden_inputs
 from edgecxr_export.graphs import tflite
-from edgecxr_export.labelled import run_splits
+from edgecxr_export.labelled import CHOOSING, DECIDING, run_splits
+from edgecxr_export.parity import compare as parities
 from edgecxr_export.parity.gates import Gates
+from edgecxr_export.phantoms import draw
 from edgecxr_export.stage import Options, export
 
 from .conftest import EPOCHS
@@ -38,13 +45,36 @@ pytestmark = pytest.mark.lab
 
 
 # Random weights pass rounding on as trained ones don't, and one flip of eight test pictures is 12.5 %.
-LENIENT = Gates(max_drop=1, max_flips=1, int8_p99_dp=1)
+LENIENT = Gates(max_drop=1, max_flips=1, int8_p99_logits=9, fp16_max_dp=1)
 EVERYTHING = Options(formats=("onnx", "tflite"), precisions=("fp32", "fp16", "int8"), gates=LENIENT)
 FILES = ["model.fp32.onnx", "model.fp16.onnx", "model.int8.onnx", "model.fp32.tflite", "model.int8.tflite"]
 
 
 @pytest.fixture(scope="module")
-def made(run_folder: Path, folder: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
+def said() -> io.StringIO:
+    """What the export of `made` says."""
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def elsewhere(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures of two classes that the run knows, and one that it doesn't."""
+    target = tmp_path_factory.mktemp("elsewhere") / "originals"
+    for number, label in enumerate(("covid", "covid", "normal", "flu")):
+        (target / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw((140, 100), 900 + number).astype(np.uint8)).save(target / label / f"{number}.png")
+    return target
+
+
+@pytest.fixture(scope="module")
+def made(
+    run_folder: Path,
+    folder: Path,
+    elsewhere: Path,
+    cache: Path,
+    said: io.StringIO,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> bundles.Bundle:
     output = tmp_path_factory.mktemp("bundles") / "phantoms.edgecxr"
     return export(
         run_folder,
@@ -55,6 +85,9 @@ def made(run_folder: Path, folder: Path, cache: Path, tmp_path_factory: pytest.T
         version="1.2.3",
         cache=cache,
         notes=["drawn pictures"],
+        parity_on=[elsewhere],
+        audits=[audit(read_dataset(folder), {}, workers=2, seed=0)],
+        console=Console(file=said, width=1000),
     )
 
 
@@ -121,13 +154,16 @@ def test_the_reports_say_what_was_measured(made: bundles.Bundle, folder: Path) -
     assert [row["file"] for row in parity["artifacts"]] == FILES
     assert parity["gates"]["max_flips"] == 1
     for row, artifact in zip(parity["artifacts"], made.artifacts, strict=True):
-        assert (row["split"], row["pictures"], row["dev"]["split"], row["dev"]["pictures"]) == ("test", 8, "dev", 12)
+        assert (row["split"], row["pictures"]) == ("test", 8)
+        assert [row[half]["pictures"] for half in ("choosing", "deciding")] == [6, 6]  # of 12 in dev
+        assert (row["choosing"]["split"], row["deciding"]["split"]) == (CHOOSING, DECIDING)
+        assert row["exceeds_on_test"] == []
         assert len(row["flipped_files"]) == row["flips"]
         assert row["evidence"]["residual_max"] < 1e-4
         assert row["evidence"]["correlation_mean"] > (0.5 if row["precision"] == "int8" else 0.999)
         assert artifact.details["parity"]["max_dp"] == row["max_dp"]
         if row["precision"] == "fp32":
-            assert (row["flips"], row["max_dp"] <= 1e-4, row["dev"]["max_dp"] <= 1e-4) == (0, True, True)
+            assert (row["flips"], row["max_dp"] <= 1e-4, row["deciding"]["max_dp"] <= 1e-4) == (0, True, True)
             assert row["ece"] == pytest.approx(row["reference_ece"], abs=1e-4)
     assert parity["reference"]["spot_check"]["recomputed"] is False
     quantization = json.loads(made.read("reports/quantization.json"))
@@ -135,7 +171,7 @@ def test_the_reports_say_what_was_measured(made: bundles.Bundle, folder: Path) -
     assert [group["pictures"] for group in quantization["groups"]] == [6, 6, 6, 6]
     trials = quantization["onnx"]["trials"]
     assert len(trials) == 5
-    best = min(trials, key=lambda trial: trial["mean_dp"])
+    best = min(trials, key=lambda trial: trial["mean_logits"])
     assert quantization["onnx"]["chosen"] == {key: best[key] for key in ("clip", "channels", "rounding")}
     assert [step["float_nodes"] for step in quantization["tflite"]["steps"]] == [[]]
     evaluation = json.loads(made.read("reports/evaluation.json"))
@@ -146,12 +182,50 @@ def test_the_reports_say_what_was_measured(made: bundles.Bundle, folder: Path) -
     training = json.loads(made.read("reports/training.json"))
     assert len(training["history"]) == EPOCHS
     assert made.read("reports/curves.png")[:4] == b"\x89PNG"
+    (other,) = parity["elsewhere"]
+    assert (other["data"], other["pictures"], other["left_out"]) == ("originals", 3, 1)
+    assert [(row["file"], row["pictures"]) for row in other["artifacts"]] == [(file, 3) for file in FILES]
+    assert other["artifacts"][0]["p99_logits"] < 1e-4
     card = made.read("MODEL_CARD.md").decode()
     assert "- drawn pictures" in card
+    assert "originals (1 of other classes left out)" in card
+    assert card.count("## What a thumbnail tells") == 1
     assert "viral pneumonia against paediatric normal" in card
     for file in made.files:
         if not file.endswith((".onnx", ".tflite", ".npy", ".png")):
             assert str(folder.parent).encode() not in made.read(file)
+
+
+def test_what_is_said_on_the_way(made: bundles.Bundle, said: io.StringIO) -> None:
+    lines = said.getvalue()
+    assert "note: what backbone.weights.h5 was fitted on isn't known; where it has learnt from pictures of dev" in lines
+    for part in (DECIDING, "test"):
+        assert f"pictures of {part} 0 flips (0.00%, 0.00%–" in lines
+    assert "model.int8.onnx on 3 pictures of originals" in lines
+    # Six pictures of three classes hold no promise of 90 %, and no interval excludes it either, or it is said.
+    assert lines.count("than promised") == made.read("MODEL_CARD.md").decode().count("than promised")
+
+
+def test_test_decides_nothing(
+    run_folder: Path,
+    folder: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every answer on test is wrong by far, and the bundle is written and says so."""
+    exact = parities.compare
+
+    def wrong(engine: Engine, split: str, reference: Logits, logits: np.ndarray, *rest: Any) -> parities.Parity:
+        return exact(engine, split, reference, -logits if split == "test" else logits, *rest)
+
+    monkeypatch.setattr("edgecxr_export.parity.compare.compare", wrong)
+    options = Options(precisions=("fp32",))
+    made = export(run_folder, tmp_path / "a.edgecxr", folder, options=options, cache=cache)
+    (row,) = json.loads(made.read("reports/parity.json"))["artifacts"]
+    assert row["flips"] > 0
+    assert len(row["exceeds_on_test"]) == 2
+    assert "On test, which decides nothing, `model.fp32.onnx` has" in made.read("MODEL_CARD.md").decode()
 
 
 def test_golden_inputs_reach_the_whole_range_and_repeat(made: bundles.Bundle) -> None:
@@ -183,7 +257,7 @@ def test_another_process_writes_the_same_bytes_over_another_bundle(
 from pathlib import Path
 from edgecxr_export.parity.gates import Gates
 from edgecxr_export.stage import Options, export
-options = Options(formats=("onnx", "tflite"), precisions=("fp16", "int8"), gates=Gates(1e-4, 1, 1, 1))
+options = Options(formats=("onnx", "tflite"), precisions=("fp16", "int8"), gates=Gates(1e-4, 1, 1, 1, 9))
 export(Path({str(run_folder)!r}), Path({str(output)!r}), Path({str(folder)!r}), options=options, name="phantoms",
        version="1.2.3", overwrite=True, cache=Path({str(cache)!r}))
 """
@@ -207,7 +281,7 @@ export(Path({str(run_folder)!r}), Path({str(output)!r}), Path({str(folder)!r}), 
     ("gates", "message"),
     [
         # On dev nothing passes, and six convolutions in float don't help.
-        (replace(LENIENT, int8_p99_dp=-1.0), r"model\.int8\.onnx has p99 .Δp. of .*, at most -1"),
+        (replace(LENIENT, int8_p99_logits=-1.0), r"model\.int8\.onnx has logits .* off .*, at most -100%"),
         (replace(LENIENT, fp32_max_dp=-1.0), r"model\.fp32\.onnx has max .Δp. of .*, at most -1"),
     ],
 )
@@ -309,6 +383,12 @@ def test_an_output_that_exists_is_refused(run_folder: Path, folder: Path, tmp_pa
         ({"opset": 3}, "opset must be one of"),
         ({"gates": Gates(max_flips=float("nan"))}, "share of flips must be 0 to 100 %, got nan"),
         ({"data": None}, "give --data DIR"),
+        ({"parity_on": [Path("a"), Path("b/../a")]}, "folders of different names, got twice: a"),
+        (
+            {"audits": [{"schema": 1, "data": "x"}]},
+            "must be one of edgecxr audit, schema 1; run it again, got schema 1",
+        ),
+        ({"other_sources": [{"schema": 1}]}, "must be one of edgecxr eval, schema 2; run it again, got schema 1"),
     ],
 )
 def test_calls_that_are_refused(

@@ -31,6 +31,11 @@ SIDE = 64  # px of the thumbnail
 # Decoded in full (jpeg_scale 0): two files of the same content are the same, whatever their formats.
 THUMBNAIL = Contract(height=SIDE, width=SIDE, jpeg_scale=0)
 
+# Where sharpness is measured: near what a network sees, and the same number of frequencies for every film.
+DETAIL_SIDE = 256
+DETAIL = Contract(height=DETAIL_SIDE, width=DETAIL_SIDE, jpeg_scale=0)
+OCTAVES = (1 / 4, 1 / 2)  # of the highest frequency: energy beyond each
+
 STRIP = 1 / 32  # of a side: the outermost strip, whose grey is the border's
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
@@ -46,7 +51,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "grey statistics": (
         "mean", "deviation", *(f"percentile {p}" for p in PERCENTILES), "black", "white", "entropy",
     ),
+    "contrast": ("deviation", "percentiles 1 to 99", "percentiles 5 to 95", "percentiles 25 to 75"),
+    "sharpness": tuple(f"log share of energy beyond {octave:g} of the highest frequency" for octave in OCTAVES),
 }  # fmt: skip
+# Told from what other questions look at already; left out where all are asked together.
+PARTS = ("mean grey", "contrast")
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,8 @@ def read_film(example: Example) -> Film:
         "border": border_statistics(grey),
         "mean grey": statistics[:1],
         "grey statistics": statistics,
+        "contrast": contrast(statistics),
+        "sharpness": sharpness(images.prepare(replace(picture, pixels=grey, bits=8), DETAIL)),
     }
     return Film(hashlib.sha256(data).digest(), content.digest(), properties, thumbnail, phash(thumbnail))
 
@@ -177,6 +188,28 @@ def grey_statistics(grey: Bytes) -> Floats:
     percentiles = np.searchsorted(np.cumsum(shares), np.array(PERCENTILES) / 100)
     entropy = -float(np.sum(shares[counts > 0] * np.log2(shares[counts > 0])))
     return _row(mean, deviation, *percentiles, shares[0], shares[255], entropy)
+
+
+def contrast(statistics: Floats) -> Floats:
+    """Of `grey_statistics`: the deviation and the widths of three ranges of percentiles, grey levels."""
+    percentiles = statistics[2 : 2 + len(PERCENTILES)]
+    return _row(
+        statistics[1], *(percentiles[-1 - place] - percentiles[place] for place in range(len(PERCENTILES) // 2))
+    )
+
+
+def sharpness(grey: Bytes) -> Floats:
+    """Of uint8 (S, S): log10 of the energy beyond each of `OCTAVES`, as a share of all but the mean's.
+
+    By the discrete cosine transform, whose coefficient (u, v) has the frequency max(u, v) / S of the highest. Windowing
+    doesn't change it; blur, enlargement and compression do.
+    """
+    energy = dctn(grey.astype(np.float32), norm="ortho") ** 2
+    energy[0, 0] = 0
+    total = max(float(energy.sum()), 1e-6)
+    begins = [round(octave * len(grey)) for octave in OCTAVES]
+    inner = [float(energy[:begin, :begin].sum()) for begin in begins]
+    return _row(*(np.log10(max(1 - part / total, 1e-9)) for part in inner))
 
 
 def phash(thumbnail: Bytes) -> np.uint64:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecxr.lab.audit.films import COLUMNS, Films
+from edgecxr.lab.audit.films import COLUMNS, PARTS, Films
 from edgecxr.lab.audit.findings import PROVENANCE, Finding, Severity
 from edgecxr.lab.audit.shortcuts import (
     MARGIN,
@@ -26,6 +26,7 @@ from edgecxr.lab.audit.shortcuts import (
 
 MAX_PLACES = 50  # a column of more values names pictures or patients and no places
 ALL, THUMBNAIL, FRAME = "all of these", "thumbnail", "thumbnail, centre blacked out"
+OF_PLACES = (THUMBNAIL, FRAME, "border", "sharpness")  # what a place is asked to be told from
 
 ACTIONS = {
     "size": "Bring all pictures to one size from equally large originals; a resized film still shows how large it was.",
@@ -34,6 +35,8 @@ ACTIONS = {
     "border": "Crop frames and padding off every class alike, and look at the outermost pixels of each class.",
     "mean grey": "Equalise brightness (say, scale every film by its own percentiles) and augment it in training.",
     "grey statistics": "Equalise windowing (say, scale every film by its own percentiles) and augment contrast.",
+    "contrast": "Equalise windowing (say, scale every film by its own percentiles) and augment contrast.",
+    "sharpness": "Reduce every film to the resolution of the softest source, save all alike, and augment with blur.",
     ALL: "Take away what the single properties above give away, then audit anew.",
     THUMBNAIL: "Take it as the figure to beat: only what a network tells beyond a blurred 64 px picture is detail.",
     FRAME: "The frame isn't the lungs: crop to the chest, hide text and collimation, and compare the network with "
@@ -46,7 +49,7 @@ PLACE_ACTION = (
 
 @dataclass(frozen=True)
 class Probe:
-    """A target, what it is told from, and how well; `within` names the only label that was looked at, if any."""
+    """A target, what it is told from, and how well; `within` names the only label or place looked at, if any."""
 
     target: str
     source: str
@@ -112,8 +115,8 @@ def probe(
     probes: list[Probe] = []
     notes: list[Finding] = []
     done, total = 0, sum(len(sources) for *_, sources in plans)
-    for target, within, values, sources in plans:
-        rows = np.array([i for i, e in enumerate(films.examples) if within in (None, e.label)], dtype=np.intp)
+    for target, within, values, among, sources in plans:
+        rows = np.array([i for i, of in enumerate(among) if within in (None, of)], dtype=np.intp)
         targets = [values[row] for row in rows]
         question = ask(targets, units[rows], rows, seed)
         if question is None:
@@ -131,22 +134,30 @@ def probe(
     return probes, notes
 
 
-def _plans(films: Films) -> Iterator[tuple[str, str | None, list[str], tuple[str, ...]]]:
-    """(target, the only label looked at, its value for each film, what it is to be told from)"""
+def _plans(films: Films) -> Iterator[tuple[str, str | None, list[str], list[str], tuple[str, ...]]]:
+    """(target, the only label or place looked at, the target's value for each film, its label or place, told from)"""
     labels = [example.label for example in films.examples]
     places = provenances(films)
-    yield "label", None, labels, (*COLUMNS, ALL, THUMBNAIL, FRAME, *places)
+    yield "label", None, labels, labels, (*COLUMNS, ALL, THUMBNAIL, FRAME, *places)
     asked: set[Hashable] = set()
     for column in places:
         values = _values(films, column)
-        yield column, None, values, (THUMBNAIL, FRAME)
+        yield column, None, values, labels, OF_PLACES
         for label in sorted(set(labels)):
             # Within a class the disease is the same: what tells the places apart there is the place.
             inside = [value for value, of in zip(values, labels, strict=True) if of == label]
             question = (label, _partition(inside))
-            if question not in asked and sum(count >= MIN_GROUPS for count in Counter(inside).values()) > 1:
+            if question not in asked and _several(inside):
                 asked.add(question)
-                yield column, label, values, (THUMBNAIL, FRAME)
+                yield column, label, values, labels, OF_PLACES
+        for place in sorted(set(values)):
+            # Within a place no place is told: what a thumbnail tells there is the figure that a network has to beat.
+            if place and _several([label for label, of in zip(labels, values, strict=True) if of == place]):
+                yield "label", place, labels, values, (THUMBNAIL,)
+
+
+def _several(values: Sequence[str]) -> bool:
+    return sum(count >= MIN_GROUPS for count in Counter(values).values()) > 1
 
 
 def _values(films: Films, column: str) -> list[str]:
@@ -163,8 +174,8 @@ def _inputs(films: Films, source: str, seed: int) -> Floats:
     """What is known of all films, (N, columns)."""
     if source in films.properties:
         return property_inputs(films.properties[source])
-    if source == ALL:  # mean grey is the first of the grey statistics
-        return property_inputs(np.hstack([films.properties[name] for name in COLUMNS if name != "mean grey"]))
+    if source == ALL:
+        return property_inputs(np.hstack([films.properties[name] for name in COLUMNS if name not in PARTS]))
     if source in (THUMBNAIL, FRAME):
         return picture_inputs(films.thumbnails, seed, black_centre=source == FRAME)
     return one_hot(_values(films, source))

@@ -5,8 +5,9 @@
       metrics     accuracy, AUROC, F1, … each as a value (scikit-learn) and as a function of resampled groups
       calibration reliability bins, expected calibration error, Brier score, likelihood
       subsets     by origin, and within one age group
-      operating   thresholds that reach a stated sensitivity
+      operating   thresholds that reach a stated sensitivity, and which of them don't elsewhere
       bootstrap   95 % intervals over groups of pictures; `intervals` has the arithmetic
+    paired      two models on the same films
     plots, page the report, drawn; as a page without films
     temperature the one number that makes confidences honest, fitted on dev logits (numpy only)
 

@@ -6,7 +6,7 @@ it, and pays with the specificity stated beside. Fitted on one split, reported o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,23 @@ def at_operating_points(
             }
         )
     return rows
+
+
+def unkept(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each row of `at_operating_points` whose interval excludes the sensitivity that it promises.
+
+    The rows are those of a report, with their Figures as JSON. A row without an interval says nothing.
+    """
+    sentences = []
+    for row in rows:
+        target, found = row["target_sensitivity"], row["sensitivity"]
+        low, high = found["interval95"] or (target, target)
+        if not low <= target <= high:
+            sentences.append(
+                f"{row['label']} at {target:.0%}: {found['value']:.1%} found ({low:.1%}–{high:.1%}), "
+                f"{'less' if high < target else 'more'} than promised"
+            )
+    return sentences
 
 
 def _threshold(scores: Floats, own: Floats, target: float) -> float:

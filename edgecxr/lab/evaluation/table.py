@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
+from edgecxr.lab.evaluation.operating import unkept
 from edgecxr.views.terminal import printable
 
 
@@ -35,6 +37,7 @@ def evaluation_tables(report: Mapping[str, Any]) -> list[Table]:
         _class_table(report),
         *([_operating_table(report)] if report["operating_points"] else []),
         _confusion_table(labels, report["confusion"]),
+        *([_paired_table(report["against"])] if report.get("against") else []),
     ]
 
 
@@ -74,6 +77,10 @@ def _operating_table(report: Mapping[str, Any]) -> Table:
         name = f"{point['label']}, {point['target_sensitivity']:.0%} of {point['fitted']['split']}"
         shares = (_with_interval(point[key]) for key in ("sensitivity", "specificity", "ppv"))
         table.add_row(printable(name), f"{point['threshold']:.3f}", *shares)
+    # Not every threshold gives elsewhere what it gave where it was fitted.
+    sentences = unkept(report["operating_points"])
+    if sentences:
+        table.caption = Text("\n").join(printable(sentence) for sentence in sentences)
     return table
 
 
@@ -85,6 +92,32 @@ def _confusion_table(labels: Sequence[str], confusion: Sequence[Sequence[int]]) 
     for label, counts in zip(labels, confusion, strict=True):
         table.add_row(printable(label), *map(str, counts))
     return table
+
+
+def _paired_table(against: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(printable(f"against {against['model']}"), overflow="fold")
+    for column in ("right", "other right", "only this", "only other", "difference", "p (McNemar)"):
+        table.add_column(column, justify="right")
+    for row in against["rows"]:
+        shares = (_value(row[side]["value"]) for side in ("first", "second"))
+        counts = (str(row[f"only_{side}"]) for side in ("first", "second"))
+        table.add_row(
+            printable(row["label"] or "all classes"),
+            *shares,
+            *counts,
+            points(row["difference"]),
+            f"{row['p_value']:.2g}",
+        )
+    return table
+
+
+def points(difference: Mapping[str, Any]) -> str:
+    """A difference of two shares in points, with its interval."""
+    interval = difference["interval95"]
+    return f"{100 * difference['value']:+.1f}" + (
+        f" ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})" if interval else ""
+    )
 
 
 def _value(value: float, *, share: bool = True) -> str:

@@ -22,6 +22,7 @@ from rich.console import Console
 
 import edgecxr
 from edgecxr.errors import UsageError
+from edgecxr.lab.ancestry import strangers
 from edgecxr.lab.dataset import Dataset, Example, check_outside
 from edgecxr.lab.run import (
     CURVES,
@@ -347,13 +348,9 @@ def _warn_of_leak(console: Console, backbone: Mapping[str, Any], data_fingerprin
 
     The same goes for the RUN in whose backbone that one began, and so on.
     """
-    generation: Mapping[str, Any] | None = backbone
-    while generation:
-        if generation.get("fitted_on", data_fingerprint) != data_fingerprint:
-            said = (
-                f"note: {generation['source']} was fitted on other data or other splits; where it has learnt from a "
-                "picture of this test split, or from its near-duplicate, the test figures flatter "
-                "(edgecxr audit --against)"
-            )
-            console.print(printable(said), highlight=False)
-        generation = generation.get("backbone_weights")
+    for stranger in strangers(backbone, data_fingerprint):
+        said = (
+            f"note: {stranger}; where it has learnt from a picture of this test split, or from its near-duplicate, the "
+            "test figures flatter (edgecxr audit --against)"
+        )
+        console.print(printable(said), highlight=False)

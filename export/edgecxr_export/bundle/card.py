@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from edgecxr.lab import ancestry
+from edgecxr.lab.evaluation.operating import unkept
 from edgecxr.lab.evaluation.subsets import not_measured, pair_title
 
 Report = Mapping[str, Any]
@@ -25,13 +27,15 @@ def model_card(
     quantization: Report | None = None,
     twins: Report | None = None,
     other_sources: Sequence[Report] = (),
+    audits: Sequence[Report] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """The card as Markdown.
 
     `training` is reports/training.json, `evaluation`, `parity` and `quantization` likewise; `artifacts` are the
     manifest's rows; `twins` is what benchmarks/twins.py writes, `other_sources` what `edgecxr eval` writes about data
-    from elsewhere. How a model fares there comes first: it is the nearest there is to how it will fare on a device.
+    from elsewhere, `audits` what `edgecxr audit` writes. How a model fares elsewhere comes first: it is the nearest
+    there is to how it will fare on a device.
     """
     run = training["run"]
     sections = [
@@ -39,11 +43,13 @@ def model_card(
         _intended_use(),
         *(_other_source(other) for other in other_sources),
         _accuracies(evaluation["models"]),
+        *([_thumbnails(audits)] if audits else []),
         _training_data(run, labels, notes),
         *(_figures(model, evaluation["temperature"]) for model in evaluation["models"] if model["in_full"]),
-        _probabilities(evaluation["temperature"], evaluation["models"]),
+        _probabilities(evaluation["temperature"], evaluation["models"], ancestry.doubts(run)),
         *_operating_points(evaluation["models"]),
         _artifacts(artifacts, parity, quantization),
+        *([_parity_elsewhere(parity["elsewhere"])] if parity["elsewhere"] else []),
         *([_twins(twins)] if twins else []),
         _limits(run, preprocessing),
         _licences(),
@@ -105,6 +111,34 @@ def _other_source(report: Report) -> str:
     return (
         f"## Another source: the {report['precision']} artifact on {report['data']}\n\n"
         f"Pictures from elsewhere, through the device's own pipeline.{rejected}\n\n{_shares(report)}"
+        + _unkept(report["operating_points"])
+    )
+
+
+def _unkept(points: Sequence[Report]) -> str:
+    """Which operating points don't give here what they promise; empty where all do."""
+    lines = [f"- {sentence}" for sentence in unkept(points)]
+    if not lines:
+        return ""
+    return "\n\nOperating points whose interval here excludes what they promise:\n\n" + "\n".join(lines)
+
+
+def _thumbnails(audits: Sequence[Report]) -> str:
+    """What tells the label without a network, in each data set and each place in it that has several classes."""
+    rows = []
+    for audit in audits:
+        for finding in audit["findings"]:
+            values = finding["values"]
+            if (values.get("target"), values.get("source")) == ("label", "thumbnail"):
+                low, high = values["interval95"]
+                within = values["within"] or "all"
+                shares = (f"{values['balanced_accuracy']:.1%}", f"{low:.1%}–{high:.1%}", f"{values['chance']:.1%}")
+                rows.append([audit["data"], within, ", ".join(values["classes"]), *shares, values["pictures"]])
+    return (
+        "## What a thumbnail tells\n\n"
+        "Balanced accuracy of a logistic regression on the film reduced to 64 x 64 px, cross-validated by group on the "
+        "data themselves. Only what a network tells beyond it is more than brightness, outline and position.\n\n"
+        + _table(["data", "of which", "classes", "balanced accuracy", INTERVAL, "chance", "pictures"], rows)
     )
 
 
@@ -139,7 +173,7 @@ def _shares(model: Report) -> str:
     return figures + "\n\n" + _table(["true \\ answer", *labels], confusion)
 
 
-def _probabilities(temperature: Report, models: Sequence[Report]) -> str:
+def _probabilities(temperature: Report, models: Sequence[Report], doubts: Sequence[str]) -> str:
     edge = " The search ended at its bound: take the probabilities with care." if temperature["at_bound"] else ""
     rows = []
     for model in models:
@@ -157,7 +191,9 @@ def _probabilities(temperature: Report, models: Sequence[Report]) -> str:
         f"softmax(logits / {temperature['temperature']:g}), a temperature fitted on {temperature['pictures']} pictures "
         f"of {temperature['split']} (Guo et al. 2017).{edge} ECE: expected calibration error, 15 equal bins. "
         "Brier score: summed over the classes, 0 to 2. NLL: negative log-likelihood, nats. Probabilities say how sure "
-        "the model is on data like these, not how common a disease is elsewhere.\n\n" + _table(header, rows)
+        "the model is on data like these, not how common a disease is elsewhere.\n\n"
+        + "".join(f"Note: {doubt}; {ancestry.FLATTER}.\n\n" for doubt in doubts)
+        + _table(header, rows)
     )
 
 
@@ -182,7 +218,9 @@ def _operating_points(models: Sequence[Report]) -> list[str]:
     return [
         "## Operating points\n\n"
         f"Thresholds on a class's probability, fitted on {split} with the float32 reference for a stated sensitivity; "
-        f"then what the {final[0]['model']} gives on {final[0]['split']}. In `bundle.json`.\n\n" + _table(header, rows)
+        f"then what the {final[0]['model']} gives on {final[0]['split']}. In `bundle.json`.\n\n"
+        + _table(header, rows)
+        + "".join(_unkept(model["operating_points"]) for model in final)
     ]
 
 
@@ -216,16 +254,67 @@ def _artifacts(artifacts: Sequence[Report], parity: Report, quantization: Report
         "",
         _table(header, rows),
         "",
-        f"Gates: fp32 {gates['fp32_max_dp']:g} in any probability and no flip; fp16 no flip where the two likeliest "
-        f"classes are {gates['fp16_edge']:g} apart; int8 {100 * gates['max_drop']:g} points of accuracy, "
-        f"{gates['max_flips']:.1%} flips, {gates['int8_p99_dp']:g} in the 99th percentile of |Δp|.",
+        _decided(artifacts, measured, gates),
     ]
+    for artifact in artifacts:
+        for breach in measured[artifact["file"]]["exceeds_on_test"]:
+            lines += ["", f"On {parity['split']}, which decides nothing, `{artifact['file']}` has {breach}."]
     for artifact in artifacts:
         if artifact.get("unverified"):
             lines += ["", f"`{artifact['file']}` is for GPUs and has run on none yet: `edgecxr verify` there first."]
     if quantization:
         lines += ["", *(_quantized(kind, quantization) for kind in ("onnx", "tflite") if kind in quantization)]
     return "\n".join(lines)
+
+
+def _decided(artifacts: Sequence[Report], measured: Mapping[str, Report], gates: Report) -> str:
+    """What every artifact had to keep on the half of dev that chose nothing, and what it kept."""
+    rows = []
+    for artifact in artifacts:
+        found = measured[artifact["file"]]["deciding"]
+        drop = 100 * (found["reference_accuracy"] - found["accuracy"])
+        drop_interval, logits_interval = found["drop_interval95"], found["p99_logits_interval95"]
+        rows.append(
+            [
+                f"`{artifact['file']}`",
+                f"{found['flips']} of {found['pictures']} ({_range(found['flips_interval95'])})",
+                f"{drop:.2f}"
+                + (" ({:.2f} to {:.2f})".format(*(100 * x for x in drop_interval)) if drop_interval else ""),
+                f"{found['p99_logits']:.2%}" + (f" ({_range(logits_interval)})" if logits_interval else ""),
+                f"{found['max_dp']:.2g}",
+            ]
+        )
+    return (
+        "What decided, on the half of dev (by group) that chose nothing. Point estimates decide; the intervals are of "
+        "95 %. Logits: the 99th percentile over pictures of the largest error of a "
+        "logit, as a share of how far a picture's logits lie apart.\n\n"
+        + _table(["file", "flips", "points of accuracy lost", "logits", "max Δp"], rows)
+        + f"\n\nGates: fp32 {gates['fp32_max_dp']:g} in any probability and no flip; fp16 {gates['fp16_max_dp']:g} in "
+        f"any probability and no flip where the two likeliest classes are {gates['fp16_edge']:g} apart; int8 "
+        f"{100 * gates['max_drop']:g} points of accuracy, {gates['max_flips']:.1%} flips, "
+        f"{gates['int8_p99_logits']:.0%} in logits."
+    )
+
+
+def _parity_elsewhere(elsewhere: Sequence[Report]) -> str:
+    """The artifacts against the trained model on pictures that aren't the run's."""
+    rows = [
+        [
+            other["data"] + (f" ({other['left_out']} of other classes left out)" if other["left_out"] else ""),
+            f"`{found['file']}`",
+            f"{found['flips']} of {found['pictures']} ({_range(found['flips_interval95'])})",
+            f"{found['max_dp']:.2g}",
+            f"{found['p99_logits']:.2%}",
+            f"{found['accuracy']:.1%} ({found['reference_accuracy']:.1%})",
+        ]
+        for other in elsewhere
+        for found in other["artifacts"]
+    ]
+    return (
+        "## Artifacts on pictures from elsewhere\n\n"
+        "Against the float32 Keras model (ref.) on pictures that it wasn't fitted on; this decides nothing.\n\n"
+        + _table(["data", "file", "flips", "max Δp", "logits", "accuracy (ref.)"], rows)
+    )
 
 
 def _quantized(kind: str, quantization: Report) -> str:
@@ -240,7 +329,7 @@ def _quantized(kind: str, quantization: Report) -> str:
     left = len(found["steps"][-1]["float_nodes"])
     floats = f"; {left} convolutions stay float32" if left else ""
     return (
-        f"`model.int8.{kind}`: static, weights per channel, {made}, as chosen on dev, calibrated on "
+        f"`model.int8.{kind}`: static, weights per channel, {made}, as chosen on half of dev, calibrated on "
         f"{quantization['pictures']} training pictures spread over classes and origins{floats}; the head stays "
         "float32, and its bias takes back the mean shift.\n"
     )
@@ -259,9 +348,10 @@ def _twins(twins: Report) -> str:
         rows.append(
             [how + shipped, f"{row['agree']} of {row['total']}", f"{row['max_dp']:.2g}", f"{row['mean_dp']:.2g}"]
         )
+    of = "test films" if twins.get("split") == "test" else "films of every split, learnt ones too"
     return (
         "## Originals and their small twins\n\n"
-        "Originals as devices meet them, against the small copies of the training data's source.\n\n"
+        f"Originals as devices meet them, against the small copies of the training data's source ({of}).\n\n"
         + _table(["preprocessing", "same class", "max Δp", "mean Δp"], rows)
     )
 

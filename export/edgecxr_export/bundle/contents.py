@@ -14,6 +14,7 @@ from rich.console import Console
 from edgecxr.bundle import OperatingPoint
 from edgecxr.bundle import reader as bundles
 from edgecxr.engines import ort
+from edgecxr.lab.evaluation.operating import unkept
 from edgecxr.lab.evaluation.report import SCHEMA as EVALUATION_SCHEMA
 from edgecxr.lab.evaluation.report import evaluate_logits
 from edgecxr.lab.evaluation.temperature import Temperature
@@ -22,7 +23,7 @@ from edgecxr_export.bundle import reports
 from edgecxr_export.bundle.card import model_card
 from edgecxr_export.bundle.golden import golden_files, golden_inputs, golden_rows, passes_on_gpu
 from edgecxr_export.graphs import artifacts
-from edgecxr_export.labelled import Labelled
+from edgecxr_export.labelled import CHOOSING, Labelled
 from edgecxr_export.parity.gates import Gates
 from edgecxr_export.parity.measure import Measured, Reference
 
@@ -36,6 +37,7 @@ class About:
     notes: Sequence[str] = ()
     twins: Mapping[str, Any] | None = None  # of benchmarks/twins.py
     other_sources: Sequence[Mapping[str, Any]] = ()  # reports of `edgecxr eval` on data from elsewhere
+    audits: Sequence[Mapping[str, Any]] = ()  # reports of `edgecxr audit`
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Findings:
     gates: Gates
     measured: Sequence[Measured]
     quantization: Mapping[str, Any] | None
+    elsewhere: Sequence[Mapping[str, Any]] = ()  # the artifacts on pictures that aren't the run's
 
 
 def metadata(run: Run, about: About, temperature: Temperature) -> dict[str, str]:
@@ -63,10 +66,12 @@ def metadata(run: Run, about: About, temperature: Temperature) -> dict[str, str]
     }
 
 
-def parity_report(reference: Reference, gates: Gates, measured: Sequence[Measured]) -> dict[str, Any]:
-    """reports/parity.json: every artifact on the test split, which decides, and on dev, where things are chosen."""
+def parity_report(
+    reference: Reference, gates: Gates, measured: Sequence[Measured], elsewhere: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """reports/parity.json: every artifact on the test split, which is reported, and on the halves of dev."""
     return {
-        "schema": 2,
+        "schema": 3,
         "split": "test",
         "reference": {"model": "Keras float32", "spot_check": reference.spot_check},
         "gates": gates.to_json(),
@@ -75,12 +80,15 @@ def parity_report(reference: Reference, gates: Gates, measured: Sequence[Measure
                 "file": each.artifact.file,
                 "format": each.artifact.format,
                 "precision": each.artifact.precision,
-                **asdict(each.final),
+                **asdict(each.test),
                 "evidence": asdict(each.evidence),
-                "dev": asdict(each.parity["dev"]),
+                "deciding": asdict(each.deciding),
+                "choosing": asdict(each.parity[CHOOSING]),
+                "exceeds_on_test": gates.breaches(each.artifact.precision, each.test),
             }
             for each in measured
         ],
+        "elsewhere": list(elsewhere),
     }
 
 
@@ -93,11 +101,15 @@ def contents(found: Findings, about: About, console: Console) -> dict[str, bytes
     for sentence in artifacts.slower_int8(kept, speeds):
         console.print(f"note: {sentence}")
     chosen = artifacts.preferred(kept, speeds)
-    rows = [reports.artifact_row(m.artifact, m.final, chosen[m.artifact.file], speeds) for m in found.measured]
+    rows = [reports.artifact_row(m.artifact, m.test, chosen[m.artifact.file], speeds) for m in found.measured]
     for row, artifact in zip(rows, kept, strict=True):
         if row.get("unverified") and passes_on_gpu(artifact, inputs, golden, ort.available_devices()):
             row["unverified"] = False
-    files = {**_reports(found, about, rows, chosen), **golden_files(inputs, golden)}
+    evaluation = _evaluation(found, chosen)
+    for model in evaluation["models"]:
+        for sentence in unkept(model["operating_points"]) if model["in_full"] else ():
+            console.print(f"note: on {model['split']} of the {model['model']}: {sentence}", markup=False)
+    files = {**_reports(found, about, rows, evaluation), **golden_files(inputs, golden)}
     if (run.folder / CURVES).is_file():
         files["reports/curves.png"] = (run.folder / CURVES).read_bytes()
     manifest = _manifest(found, about, rows, files)
@@ -125,11 +137,10 @@ def _manifest(
 
 
 def _reports(
-    found: Findings, about: About, rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, bool]
+    found: Findings, about: About, rows: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]
 ) -> dict[str, bytes]:
     training = reports.training_report(found.run)
-    evaluation = _evaluation(found, chosen)
-    parity = parity_report(found.reference, found.gates, found.measured)
+    parity = parity_report(found.reference, found.gates, found.measured, found.elsewhere)
     card = model_card(
         name=about.name,
         version=about.version,
@@ -142,6 +153,7 @@ def _reports(
         quantization=found.quantization,
         twins=about.twins,
         other_sources=about.other_sources,
+        audits=about.audits,
         notes=about.notes,
     )
     named: dict[str, Any] = {

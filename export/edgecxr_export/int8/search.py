@@ -1,4 +1,4 @@
-"""The int8 artifacts: the way chosen on dev, then the most sensitive convolutions to float until the gate is passed."""
+"""The int8 artifacts: the way chosen on half of dev, then convolutions to float until the gate is passed there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgecxr_export.parity.compare import Parity
 
 Key = TypeVar("Key", str, int)
 
-# What the gate says of an artifact on dev: its parity there, and what it exceeds.
+# What the gate says of an artifact on dev's choosing half: its parity there, and what it exceeds.
 Judge = Callable[[NetworkFile], tuple[Parity, list[str]]]
 
 
@@ -31,9 +31,8 @@ class Task:
     """What both int8 files are made from and measured by."""
 
     calibration: npt.NDArray[np.uint8]  # (M, H, W, 1), of `quantize.calibration_inputs`
-    inputs: npt.NDArray[np.uint8]  # (N, H, W, 1), dev's
+    inputs: npt.NDArray[np.uint8]  # (N, H, W, 1), of dev's choosing half
     dev: Logits  # of the float32 reference, in the same order
-    temperature: float
     metadata: Mapping[str, str]
     judge: Judge
     console: Console
@@ -124,7 +123,6 @@ def _chosen(build: Callable[[ways.Way], NetworkFile], task: Task) -> tuple[ways.
         engine,
         pictures,
         logits,
-        task.temperature,
         lambda trial: task.console.print(f"  {file}{_line(trial)}", highlight=False),
     )
 
@@ -132,14 +130,15 @@ def _chosen(build: Callable[[ways.Way], NetworkFile], task: Task) -> tuple[ways.
 def until_it_passes(
     build: Callable[[Sequence[Key]], NetworkFile], suspects: Callable[[], Sequence[Key]], task: Task
 ) -> tuple[NetworkFile, dict[str, Any]]:
-    """(the first artifact that passes the gate on dev, or the last that was tried; what was measured on the way).
+    """(the first artifact that passes the gate on the choosing half of dev, or the last tried; what was measured).
 
     Convolutions go to float one at a time, the most sensitive of the `suspects` first.
     """
     artifact = build([])
     found, breaches = task.judge(artifact)
     task.console.print(
-        f"{artifact.file}: {found.flips} flips on {found.pictures} pictures of dev, |Δp| p99 {found.p99_dp:.3f}"
+        f"{artifact.file}: {found.flips} flips on {found.pictures} pictures of {found.split}, logits off by "
+        f"{found.p99_logits:.1%} of their spread in the 99th percentile"
     )
     steps = [_step([], found, breaches)]
     ranked: list[ways.Sensitivity[Key]] = []
@@ -167,8 +166,8 @@ def until_it_passes(
         found, breaches = task.judge(artifact)
         steps.append(_step(chosen, found, breaches))
         task.console.print(
-            f"{artifact.file}, {count} convolutions in float: {found.flips} flips on {found.pictures} pictures of dev, "
-            f"|Δp| p99 {found.p99_dp:.3f}"
+            f"{artifact.file}, {count} convolutions in float: {found.flips} flips on {found.pictures} pictures of "
+            f"{found.split}, logits off by {found.p99_logits:.1%}"
         )
     return artifact, {"steps": steps, "sensitivity": [asdict(sensitivity) for sensitivity in ranked]}
 
@@ -178,7 +177,7 @@ def _step(nodes: Sequence[Key], found: Parity, breaches: list[str]) -> dict[str,
         "float_nodes": list(nodes),
         "flips": found.flips,
         "pictures": found.pictures,
-        "p99_dp": found.p99_dp,
+        "p99_logits": found.p99_logits,
         "max_dp": found.max_dp,
         "drop": found.drop,
         "exceeds": breaches,
@@ -188,6 +187,7 @@ def _step(nodes: Sequence[Key], found: Parity, breaches: list[str]) -> dict[str,
 def _line(trial: ways.Trial) -> str:
     way = trial.way
     return (
-        f": ranges {way.clip}, channels {way.channels}, rounding {way.rounding}: |Δp| mean "
-        f"{trial.mean_dp:.4f}, p99 {trial.p99_dp:.3f}, {trial.flips} flips on {trial.pictures} pictures of dev"
+        f": ranges {way.clip}, channels {way.channels}, rounding {way.rounding}: logits off by "
+        f"{trial.mean_logits:.2%} of their spread, p99 {trial.p99_logits:.1%}, {trial.flips} flips on "
+        f"{trial.pictures} pictures of dev"
     )

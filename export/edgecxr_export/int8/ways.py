@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr.engines import Engine
-from edgecxr.scoring.postprocess import probabilities
 from edgecxr_export.graphs import onnx_graph
 from edgecxr_export.int8 import quantize
 from edgecxr_export.int8.networks import MIN_MAX, PERCENTILES, Networks
+from edgecxr_export.parity.logits import errors
 
 Key = TypeVar("Key")
 
-CHOICE_PICTURES = 320  # of dev, evenly chosen: the candidates differ by far more than these leave open
+CHOICE_PICTURES = 320  # of dev's choosing half, evenly chosen: the candidates differ by far more than these leave open
 SENSITIVITY_PICTURES = 16
 # Convolutions whose sensitivity is measured: each means an int8 file of its own, 5 to 15 s at 299 px, and Xception has
 # 74. A convolution in float gains what rounding its weights costs, and that is known for all of them from one pass.
@@ -45,14 +45,14 @@ CHANGES: tuple[dict[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Trial:
-    """What a way gave on the choice pictures, against the float reference."""
+    """What a way gave on the choice pictures, against the float reference: flips, and `errors` of the logits."""
 
     way: Way
     pictures: int
     flips: int
-    mean_dp: float
-    p99_dp: float
-    max_dp: float
+    mean_logits: float
+    p99_logits: float
+    max_logits: float
 
     def to_json(self) -> dict[str, Any]:
         figures = asdict(self)
@@ -97,22 +97,21 @@ def choose_way(
     build: Callable[[Way], Engine],
     inputs: npt.NDArray[np.uint8],
     reference: npt.NDArray[np.float32],
-    temperature: float,
     advance: Callable[[Trial], Any] = lambda trial: None,
 ) -> tuple[Way, list[Trial]]:
     """The best way on `inputs` (N, H, W, 1), whose float logits are `reference` (N, K); and all that were tried.
 
-    Compared by the mean |difference| of a probability: flips and percentiles of some hundred pictures are a matter of
-    a few pictures' luck.
+    Compared by the mean error of the logits: flips and percentiles of some hundred pictures are a matter of a few
+    pictures' luck.
     """
     best: Trial | None = None
     trials: list[Trial] = []
     for change in ({}, *CHANGES):
         way = replace(best.way if best else Way(), **change)
-        trial = _tried(way, run(build(way), inputs), reference, temperature)
+        trial = _tried(way, run(build(way), inputs), reference)
         trials.append(trial)
         advance(trial)
-        if best is None or trial.mean_dp < best.mean_dp:
+        if best is None or trial.mean_logits < best.mean_logits:
             best = trial
     assert best is not None
     return best.way, trials
@@ -123,10 +122,10 @@ def run(engine: Engine, inputs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32
     return np.concatenate([engine.run(inputs[start : start + 8]).logits for start in range(0, len(inputs), 8)])
 
 
-def _tried(way: Way, logits: npt.NDArray[np.float32], reference: npt.NDArray[np.float32], temperature: float) -> Trial:
-    dp = np.abs(probabilities(logits, temperature) - probabilities(reference, temperature)).max(axis=1)
+def _tried(way: Way, logits: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> Trial:
+    moved = errors(logits, reference)
     flips = int((logits.argmax(axis=1) != reference.argmax(axis=1)).sum())
-    return Trial(way, len(logits), flips, float(dp.mean()), float(np.percentile(dp, 99)), float(dp.max()))
+    return Trial(way, len(logits), flips, float(moved.mean()), float(np.percentile(moved, 99)), float(moved.max()))
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ from edgecxr.lab.evaluation.calibration import expected_calibration_error
 from edgecxr.lab.evaluation.intervals import percentile_interval, wilson_interval
 from edgecxr.lab.run import Logits
 from edgecxr.scoring.postprocess import probabilities
+from edgecxr_export.parity.logits import errors as logit_errors
 
 BATCH = 8
 EVIDENCE_PICTURES = 32  # the sum of the evidence is arithmetic, not statistics: a few pictures tell
 SPOT_CHECK = 8
 REPLICATES = 1000
+TAIL = 0.99
 
 # The stored logits of the reference against the same weights recomputed here. Up to `SAME` it is rounding. Above it,
 # and up to `KIN`, the fit ended on hardware that rounds more (TF32 on a GPU): then the reference is computed anew.
@@ -61,6 +63,8 @@ class Parity:
     max_dp: float  # largest |difference| of a probability
     p99_dp: float  # 99th percentile over pictures of each one's largest |difference| of a probability
     mean_dp: float
+    p99_logits: float  # 99th percentile over pictures of `logits.errors`: a share of how far a film's logits lie apart
+    p99_logits_interval95: tuple[float, float] | None  # bootstrap over groups
     max_dlogit: float  # largest |difference| of a logit
     accuracy: float
     reference_accuracy: float
@@ -130,6 +134,8 @@ def compare(
     flipped = answers != expected
     second, first = np.sort(theirs, axis=1)[:, -2:].T
     lost = (expected == reference.classes).astype(np.float64) - (answers == reference.classes)
+    moved = logit_errors(logits, reference.logits)
+    drop_interval, logits_interval = _intervals(lost, moved, groups)
     return Parity(
         engine=engine.name,
         provider=engine.provider,
@@ -143,10 +149,12 @@ def compare(
         max_dp=float(dp.max()),
         p99_dp=float(np.percentile(dp, 99)),
         mean_dp=float(dp.mean()),
+        p99_logits=float(np.percentile(moved, 100 * TAIL, method="inverted_cdf")),
+        p99_logits_interval95=logits_interval,
         max_dlogit=float(np.abs(logits - reference.logits).max()),
         accuracy=float((answers == reference.classes).mean()),
         reference_accuracy=float((expected == reference.classes).mean()),
-        drop_interval95=_mean_interval(lost, groups),
+        drop_interval95=drop_interval,
         ece=_ece(reference.classes, ours),
         reference_ece=_ece(reference.classes, theirs),
     )
@@ -158,12 +166,21 @@ def _ece(classes: npt.NDArray[np.int64], calibrated: npt.NDArray[np.float64]) ->
     return value
 
 
-def _mean_interval(values: npt.NDArray[np.float64], groups: Sequence[str] | None) -> tuple[float, float] | None:
-    """95 % interval of the mean of `values` (N,) by bootstrap over groups; None where all replicates are equal."""
-    group_of = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    everything = np.ones(len(values))
-    means = [draw.total(values) / draw.total(everything) for draw in draws(group_of.astype(np.int64), REPLICATES, 0)]
-    return percentile_interval(np.concatenate(means))
+def _intervals(
+    lost: npt.NDArray[np.float64], moved: npt.NDArray[np.float64], groups: Sequence[str] | None
+) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """95 % intervals by bootstrap over groups: of the mean of `lost` (N,), and of the `TAIL` of `moved` (N,).
+
+    None where all replicates are equal.
+    """
+    group_of = np.arange(len(lost)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    everything, order = np.ones(len(lost)), np.argsort(moved)
+    means, tails = [], []
+    for draw in draws(group_of.astype(np.int64), REPLICATES, 0):
+        means.append(draw.total(lost) / draw.total(everything))
+        counted = draw.of_pictures(order).cumsum(axis=1)  # (R, N): how many pictures have moved so far or less
+        tails.append(moved[order][(counted < TAIL * counted[:, -1:]).sum(axis=1)])
+    return percentile_interval(np.concatenate(means)), percentile_interval(np.concatenate(tails))
 
 
 def checked_reference(

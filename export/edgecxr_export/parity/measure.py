@@ -19,7 +19,7 @@ from edgecxr.views.terminal import progress
 from edgecxr_export import labelled
 from edgecxr_export.graphs.artifacts import NetworkFile
 from edgecxr_export.graphs.deploy import reference_model
-from edgecxr_export.labelled import Labelled
+from edgecxr_export.labelled import CHOOSING, DECIDING, Labelled
 from edgecxr_export.parity import compare as parities
 
 KERAS_BATCH = 8  # TensorFlow keeps what a batch took: at 299 px 1.4 GB for 32 pictures, 0.3 GB for 8
@@ -35,9 +35,14 @@ class Measured:
     evidence: parities.Evidence
 
     @property
-    def final(self) -> parities.Parity:
-        """On the split that decides."""
+    def test(self) -> parities.Parity:
+        """On the test split, which is reported."""
         return self.parity["test"]
+
+    @property
+    def deciding(self) -> parities.Parity:
+        """On the half of dev that decides."""
+        return self.parity[DECIDING]
 
 
 class Reference:
@@ -56,13 +61,29 @@ class Reference:
             return stored
         return replace(stored, logits=self._recompute("test", range(len(stored.files))))
 
-    def of(self, split: str) -> Logits:
-        return self.dev if split == "dev" else self.test
+    def of(self, part: str) -> Logits:
+        """Of dev, test, or a half of dev."""
+        if part in (CHOOSING, DECIDING):
+            places = self._data.halves[part]
+            files = tuple(self.dev.files[place] for place in places)
+            return Logits(files, self.dev.classes[places], self.dev.logits[places])
+        return self.dev if part == "dev" else self.test
+
+    def elsewhere(self, other: Labelled) -> Logits:
+        """Of pictures that aren't the run's."""
+        examples = other.dataset.examples
+        return Logits(
+            tuple(example.file for example in examples),
+            np.array([other.dataset.labels.index(example.label) for example in examples]),
+            self._predict(other.pictures),
+        )
 
     def _recompute(self, split: str, places: Sequence[int]) -> npt.NDArray[np.float32]:
         rows = self._data.rows(split)
-        chosen = self._data.pictures[np.asarray([rows[place] for place in places])]
-        return np.asarray(self.model.predict(chosen[..., None], batch_size=KERAS_BATCH, verbose=0), dtype=np.float32)
+        return self._predict(self._data.pictures[np.asarray([rows[place] for place in places])])
+
+    def _predict(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.asarray(self.model.predict(pictures[..., None], batch_size=KERAS_BATCH, verbose=0), dtype=np.float32)
 
 
 class Comparison:
@@ -81,48 +102,69 @@ class Comparison:
         self._evidence, self._console = evidence, console
         self._scored: dict[tuple[str, str], tuple[NetworkFile, npt.NDArray[np.float32], parities.Parity]] = {}
 
-    def of(self, artifact: NetworkFile, split: str) -> tuple[npt.NDArray[np.float32], parities.Parity]:
-        """(logits (N, K) of the split's pictures, how they compare)"""
-        if (artifact.file, split) not in self._scored or self._scored[artifact.file, split][0] is not artifact:
-            rows = self._data.rows(split)
-            with bar(self._console, f"{artifact.file} on {split}") as advance:
-                logits = parities.run_logits(
-                    artifact.engine, self._data.pictures, rows, lambda done: advance(done, len(rows))
-                )
-            found = parities.compare(
-                artifact.engine,
-                split,
-                self._reference.of(split),
-                logits,
-                self._temperature,
-                self._data.groups(split),
-            )
-            self._scored[artifact.file, split] = (artifact, logits, found)
-        return self._scored[artifact.file, split][1:]
+    def of(self, artifact: NetworkFile, part: str) -> tuple[npt.NDArray[np.float32], parities.Parity]:
+        """(logits (N, K) of the pictures of test or a half of dev, how they compare)"""
+        if (artifact.file, part) not in self._scored or self._scored[artifact.file, part][0] is not artifact:
+            rows, groups = self._data.rows(part), self._data.groups(part)
+            logits, found = self._compared(artifact, part, self._data.pictures, rows, self._reference.of(part), groups)
+            self._scored[artifact.file, part] = (artifact, logits, found)
+        return self._scored[artifact.file, part][1:]
+
+    def elsewhere(self, artifact: NetworkFile, name: str, other: Labelled, reference: Logits) -> parities.Parity:
+        """On pictures that aren't the run's, whose `Reference.elsewhere` is `reference`."""
+        examples = other.dataset.examples
+        groups = [example.group for example in examples]
+        return self._compared(artifact, name, other.pictures, range(len(examples)), reference, groups)[1]
+
+    def _compared(
+        self,
+        artifact: NetworkFile,
+        part: str,
+        pictures: npt.NDArray[np.uint8],
+        rows: Sequence[int],
+        reference: Logits,
+        groups: Sequence[str],
+    ) -> tuple[npt.NDArray[np.float32], parities.Parity]:
+        with bar(self._console, f"{artifact.file} on {part}") as advance:
+            logits = parities.run_logits(artifact.engine, pictures, rows, lambda done: advance(done, len(rows)))
+        return logits, parities.compare(artifact.engine, part, reference, logits, self._temperature, groups)
 
     def final(self, artifact: NetworkFile) -> Measured:
         """The artifact on dev and on the whole test split; said on the console."""
-        answers = {split: self.of(artifact, split) for split in ("dev", "test")}
+        answers = {part: self.of(artifact, part) for part in (CHOOSING, DECIDING, "test")}
         evidence = parities.compare_evidence(
             artifact.engine, evidence_inputs(self._data), artifact.bias, self._evidence
         )
-        found = answers["test"][1]
-        low, high = found.flips_interval95
-        drop = f"{-100 * found.drop:+.2f} points"
-        if found.drop_interval95:
-            least, most = (-100 * bound for bound in found.drop_interval95)
-            drop += f", {most:+.2f} to {least:+.2f}"
-        self._console.print(
-            f"{artifact.file}: {len(artifact.model) / 1e6:.1f} MB; on {found.pictures} pictures of test {found.flips} "
-            f"flips ({found.flips / found.pictures:.2%}, {low:.2%}–{high:.2%}), |Δp| p99 {found.p99_dp:.2g}, at most "
-            f"{found.max_dp:.2g}, accuracy {found.accuracy:.2%} ({drop})"
-        )
+        self._console.print(f"{artifact.file}: {len(artifact.model) / 1e6:.1f} MB", markup=False)
+        for part in (DECIDING, "test"):
+            self._console.print(f"  {said(answers[part][1])}", markup=False, highlight=False)
+        of_test = answers["test"][0]
+        of_dev = np.empty((len(self._reference.dev.files), of_test.shape[1]), dtype=np.float32)
+        for part, places in self._data.halves.items():
+            of_dev[places] = answers[part][0]
         return Measured(
             artifact,
-            {split: answer[0] for split, answer in answers.items()},
-            {split: answer[1] for split, answer in answers.items()},
+            {"dev": of_dev, "test": of_test},
+            {part: answer[1] for part, answer in answers.items()},
             evidence,
         )
+
+
+def said(found: parities.Parity) -> str:
+    """How an artifact compares, in a line for the console, with 95 % intervals."""
+    low, high = found.flips_interval95
+    drop = f"{-100 * found.drop:+.2f} points"
+    if found.drop_interval95:
+        least, most = (-100 * bound for bound in found.drop_interval95)
+        drop += f", {most:+.2f} to {least:+.2f}"
+    moved = f"{found.p99_logits:.1%} of their spread"
+    if found.p99_logits_interval95:
+        moved += f", {found.p99_logits_interval95[0]:.1%}–{found.p99_logits_interval95[1]:.1%}"
+    return (
+        f"on {found.pictures} pictures of {found.split} {found.flips} flips ({found.flips / found.pictures:.2%}, "
+        f"{low:.2%}–{high:.2%}), accuracy {found.accuracy:.2%} ({drop}), logits off in the 99th percentile ({moved}), "
+        f"|Δp| at most {found.max_dp:.2g}"
+    )
 
 
 def evidence_inputs(data: Labelled) -> npt.NDArray[np.uint8]:

@@ -45,7 +45,7 @@ def test_a_change_is_kept_where_it_brings_the_answers_nearer() -> None:
         harm += {"nearest": 0.0, "second-order": 0.1}[way.rounding]  # here it makes things worse
         return Off(harm - {"min-max": 0.0, "99.999": 0.05, "99.99": 0.02}[way.clip])
 
-    way, trials = choose_way(build, INPUTS, REFERENCE, 1.0)
+    way, trials = choose_way(build, INPUTS, REFERENCE)
     assert way == Way("99.999", "alike", "nearest")
     assert [trial.way for trial in trials] == [
         Way(),
@@ -56,6 +56,8 @@ def test_a_change_is_kept_where_it_brings_the_answers_nearer() -> None:
     ]
     assert trials[0].to_json()["clip"] == "min-max"
     assert [trial.flips for trial in trials] == [0] * 5
+    # Centred, the reference is (2, -1, -1) / 3, and a first logit off by 0.4 is off by 2 / 3 of it.
+    assert trials[0].mean_logits == pytest.approx(0.4 * 2 / 3 / np.sqrt(2 / 9))
 
 
 def test_the_most_sensitive_is_what_helps_most_in_float() -> None:
@@ -84,7 +86,6 @@ def task(judge: Any, model: Any = None) -> int8.Task:
         calibration=with_ends(pictures()),
         inputs=inputs,
         dev=Logits(tuple(map(str, range(40))), np.zeros(40, dtype=np.int64), logits),
-        temperature=1.0,
         metadata={},
         judge=judge,
         console=Console(file=io.StringIO(), width=200),

@@ -22,6 +22,8 @@ PASSING = Parity(
     max_dp=9e-5,
     p99_dp=1e-5,
     mean_dp=1e-6,
+    p99_logits=1e-4,
+    p99_logits_interval95=None,
     max_dlogit=1e-4,
     accuracy=0.9,
     reference_accuracy=0.9,
@@ -39,10 +41,11 @@ def test_fp32(change: dict[str, float]) -> None:
 
 
 def test_fp16_may_flip_where_the_reference_is_undecided() -> None:
-    assert Gates().breaches("fp16", replace(PASSING, flips=3, max_dp=0.02)) == []
-    (said,) = Gates().breaches("fp16", replace(PASSING, flips=3, decided_flips=1, max_dp=0.02))
+    assert Gates().breaches("fp16", replace(PASSING, flips=3, max_dp=0.01)) == []
+    (said,) = Gates().breaches("fp16", replace(PASSING, flips=3, decided_flips=1, max_dp=0.01))
     assert said == "1 flips of 1000 pictures of test where the two likeliest classes are 0.01 apart or more"
     assert Gates().breaches("fp16", replace(PASSING, max_dp=NAN))
+    assert Gates().breaches("fp16", replace(PASSING, max_dp=0.011)) == ["max |Δp| of 0.011, at most 0.01"]
 
 
 @pytest.mark.parametrize(
@@ -50,12 +53,12 @@ def test_fp16_may_flip_where_the_reference_is_undecided() -> None:
     [
         ({"accuracy": 0.897}, {"accuracy": 0.896}, "accuracy 0.40 points lower, at most 0.3"),
         ({"flips": 5}, {"flips": 6}, r"6 flips of 1000 pictures of test \(0.60%\), at most 0.5%"),
-        ({"p99_dp": 0.05}, {"p99_dp": 0.051}, "p99 .Δp. of 0.051, at most 0.05"),
-        ({"accuracy": 0.95}, {"p99_dp": NAN}, "p99"),
+        ({"p99_logits": 0.1}, {"p99_logits": 0.101}, r"logits 10\.1% of their spread off .*, at most 10%"),
+        ({"accuracy": 0.95}, {"p99_logits": NAN}, "logits nan%"),
     ],
 )
 def test_int8(passes: dict[str, float], fails: dict[str, float], message: str) -> None:
-    assert Gates().breaches("int8", replace(PASSING, max_dp=0.2, **passes)) == []  # type: ignore[arg-type]
+    assert Gates().breaches("int8", replace(PASSING, max_dp=0.2, p99_dp=0.2, **passes)) == []  # type: ignore[arg-type]
     breaches = Gates().breaches("int8", replace(PASSING, **fails))  # type: ignore[arg-type]
     assert len(breaches) == 1
     assert re.search(message, breaches[0])

@@ -39,6 +39,9 @@ def test_figures_by_hand() -> None:
     assert found.reference_accuracy == pytest.approx(2 / 3)
     # b: softmax(0, 1, 0) against softmax(1, 0, 0): (e - 1) / (e + 2) in two classes.
     assert found.max_dp == pytest.approx((np.e - 1) / (np.e + 2))
+    # Centred, the reference is (4, -2, -2) / 3, (-1, 2, -1) / 3 and (-1, -1, 2), with squares of 84 / 9 over nine
+    # logits; b moved by (1, -1, 0).
+    assert found.p99_logits == pytest.approx(1 / np.sqrt(84 / 81))
     hotter = compare(Fake(), "dev", REFERENCE, logits, 2.0)
     root = np.exp(0.5)
     assert hotter.max_dp == pytest.approx((root - 1) / (root + 2))
@@ -88,6 +91,9 @@ def test_intervals_calibration_and_undecided_flips() -> None:
     assert found.flips_interval95 == pytest.approx((0.150, 0.850), abs=1e-3)  # Wilson, 2 of 4
     assert found.drop == pytest.approx(0.5)
     assert found.drop_interval95 == pytest.approx((0.0, 1.0))  # the two lost pictures are one patient's
+    # Without that patient nothing moved; with him b did, by (-4, 4, 0), centred as it is.
+    apart = np.sqrt(np.mean([np.var(row) for row in reference.logits]))
+    assert found.p99_logits_interval95 == pytest.approx((0.0, 4 / apart))
     # Confidence minus accuracy in the reference's two bins: 0.4225 against 1, and the other three near 0.95.
     e = np.exp
     sure = [e(4) / (e(4) + 2), e(3) / (e(3) + 2), e(3) / (e(3) + 2)]

@@ -9,7 +9,18 @@ import pytest
 from drawn import example, examples_in, film, save
 from PIL import Image, PngImagePlugin
 
-from edgecxr.lab.audit.films import COLUMNS, Films, border_statistics, grey_statistics, phash, read_film, read_films
+from edgecxr.lab.audit.films import (
+    COLUMNS,
+    DETAIL_SIDE,
+    Films,
+    border_statistics,
+    contrast,
+    grey_statistics,
+    phash,
+    read_film,
+    read_films,
+    sharpness,
+)
 
 
 def properties(path: Path, name: str) -> dict[str, float]:
@@ -66,6 +77,28 @@ def test_grey_statistics_by_hand() -> None:
     assert (found["mean"], found["deviation"]) == (127.5, 127.5)
     assert (found["black"], found["white"], found["entropy"]) == (0.5, 0.5, 1.0)
     assert (found["percentile 25"], found["percentile 75"]) == (0, 255)
+
+
+def test_contrast_by_hand() -> None:
+    ramp = np.arange(100, 200, dtype=np.uint8).reshape(10, 10)
+    deviation, *ranges = contrast(grey_statistics(ramp)).tolist()
+    assert deviation == pytest.approx(np.sqrt((100**2 - 1) / 12))  # of the discrete uniform distribution
+    assert ranges == [98, 90, 50]
+
+
+def test_sharpness_by_hand() -> None:
+    # One wave of the cosine transform at 3/8 of the highest frequency, one at 3/4, of equal depth.
+    place = (np.arange(DETAIL_SIDE) + 0.5) * np.pi / DETAIL_SIDE
+    low, high = (np.cos(place * DETAIL_SIDE * share)[:, None] for share in (3 / 8, 3 / 4))
+    flat = np.zeros((DETAIL_SIDE, DETAIL_SIDE))
+    waves = [(128 + 50 * (flat + wave)).round().astype(np.uint8) for wave in (low, low + high)]
+    # Beyond a quarter lies all of it; beyond a half nothing of the first but rounding, and half of the second.
+    assert sharpness(waves[0])[0] == pytest.approx(0, abs=0.01)
+    assert sharpness(waves[0])[1] < -3
+    assert sharpness(waves[1]) == pytest.approx([0, np.log10(0.5)], abs=0.01)
+    # Windowing changes nothing: half the depth, and brighter.
+    milder = (waves[1] // 2 + 100).astype(np.uint8)
+    assert sharpness(milder) == pytest.approx(sharpness(waves[1]), abs=0.01)
 
 
 def test_a_frame_is_seen_on_its_side() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn import example, film, films_of, save
+from PIL import Image
 
 from edgecxr.lab.audit.films import COLUMNS, read_films
-from edgecxr.lab.audit.probes import ALL, FRAME, THUMBNAIL, Probe, probe, provenances
+from edgecxr.lab.audit.probes import ALL, FRAME, OF_PLACES, THUMBNAIL, Probe, probe, provenances
 
 N = 60
 SMALL = (96, 80)
@@ -124,14 +125,46 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> list[Probe]:
 def test_the_origin_is_told_also_within_a_class(places: list[Probe]) -> None:
     asked = [(p.target, p.source, p.within) for p in places if p.target != "label"]
     # `source` divides the pictures as `origin` does, and b has one origin: neither is asked about.
-    assert asked == [("origin", source, within) for within in (None, "a") for source in (THUMBNAIL, FRAME)]
+    assert asked == [("origin", source, within) for within in (None, "a") for source in OF_PLACES]
     for p in places:
-        if p.target == "origin":
+        if p.target == "origin" and p.source != "sharpness":
             assert p.severity == "warning"
             assert p.answer.balanced_accuracy > 0.9
     within = next(p for p in places if p.within == "a")
     assert (len(within.question.rows), within.question.classes) == (40, ("here", "there"))
     assert within.finding().id == "origin:thumbnail:a"
+
+
+def test_what_a_thumbnail_tells_within_a_place_that_has_several_classes(places: list[Probe]) -> None:
+    (found,) = [p for p in places if p.target == "label" and p.within]
+    assert (found.source, found.within, len(found.question.rows)) == (THUMBNAIL, "there", 40)
+    assert found.question.classes == ("a", "b")
+    assert not found.answer.clear(0.5)  # the mark is in all of them
+
+
+def test_a_soft_source_is_told_from_its_sharpness(tmp_path: Path) -> None:
+    examples = []
+    for number in range(N):
+        picture = Image.fromarray(film(number, (256, 224)))
+        if number % 2:  # as where small copies were enlarged
+            picture = picture.resize((128, 112)).resize((256, 224))
+        path = save(tmp_path / f"{number:02}.png", np.asarray(picture))
+        examples.append(example(path.name, "ab"[number // 2 % 2], folder=tmp_path, source="xy"[number % 2]))
+    found, _ = probe(read_films(examples, 2), np.arange(N), 0, lambda *_: None)
+    told = {(p.target, p.source): p.answer.balanced_accuracy for p in found if p.within is None}
+    assert told["source", "sharpness"] == 1
+    assert told["label", "sharpness"] < 0.8
+
+
+def test_contrast_of_one_class(tmp_path: Path) -> None:
+    def plant(number: int, label: int) -> tuple[str, np.ndarray, dict[str, object]]:
+        pixels = film(number, SMALL).astype(float)
+        mean = pixels.mean()
+        return ".png", (mean + (pixels - mean) * (1, 0.8)[label]).round().astype(np.uint8), {}
+
+    found = probes(tmp_path, plant)
+    assert found["contrast"].answer.balanced_accuracy > 0.9
+    assert not {"size", "format"} & clear(found)
 
 
 def test_the_label_from_the_origin_by_hand(places: list[Probe]) -> None:

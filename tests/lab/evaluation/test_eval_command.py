@@ -387,3 +387,30 @@ def test_info_shows_the_operating_points_of_a_bundle(bundle: Path) -> None:
 def test_the_embedded_bundle_is_a_dash(monkeypatch: pytest.MonkeyPatch, bundle: Path, data: Path) -> None:
     monkeypatch.setattr("edgecxr.bundle.reader.EMBEDDED", bundle)
     assert report_of("-", data)["model"] == "tiny 1"
+
+
+def test_another_model_on_the_same_films(bundle: Path, data: Path, tmp_path: Path) -> None:
+    worse = tiny.write_bundle(tmp_path / "worse.edgecxr", tiny.tiny_model(np.float32([0, 0, 1000])), name="blind")
+    result = call(bundle, data, "--against", worse, "-o", tmp_path / "e.json", "-o", tmp_path / "e.html")
+    assert result.exit_code == 0, (result.output, result.exception)
+    against = json.loads((tmp_path / "e.json").read_text())["against"]
+    report = report_of(bundle, data)
+    assert (against["model"], against["engine"], report["against"]) == ("blind 1", "onnxruntime", None)
+    whole, *by_class = against["rows"]
+    assert [row["label"] for row in by_class] == list(LABELS)
+    # The blind network calls every film viral pneumonia, so only its films can be the other's alone.
+    assert (whole["first"]["hits"], whole["second"]["hits"]) == (report["accuracy"]["hits"], 4)
+    assert whole["only_first"] == report["accuracy"]["hits"] - report["confusion"][2][2]
+    assert whole["only_second"] == 4 - report["confusion"][2][2]
+    assert "against blind 1" in result.stdout
+    assert "<h2>Against blind 1</h2>" in (tmp_path / "e.html").read_text()
+
+
+def test_a_run_and_a_bundle_are_compared_and_the_labels_must_be_the_same(
+    bundle: Path, run_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    rows = report_of(bundle, data, "--against", run_folder)["against"]["rows"]
+    assert [(row["only_first"], row["only_second"], row["p_value"]) for row in rows] == [(0, 0, 1.0)] * 4
+    other = tiny.write_bundle(tmp_path / "other.edgecxr", labels=["covid", "normal", "flu"])
+    with pytest.raises(UsageError, match="labels covid, normal, viral_pneumonia, got covid, normal, flu"):
+        raise call(bundle, data, "--against", other, "--ignore-label", "viral_pneumonia").exception or AssertionError

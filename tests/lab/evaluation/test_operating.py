@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecxr.lab.evaluation.bootstrap import with_intervals
-from edgecxr.lab.evaluation.operating import at_operating_points, fit_operating_points
+from edgecxr.lab.evaluation.operating import at_operating_points, fit_operating_points, unkept
 from edgecxr.scoring.postprocess import probabilities
 
 LABELS = ("covid", "normal")
@@ -68,3 +68,19 @@ def test_the_target_is_reached_and_no_higher_threshold_reaches_it(count: int, se
         assert point.sensitivity >= target - 1e-9
         for higher in np.unique(p[:, index])[np.unique(p[:, index]) > point.threshold][1:]:
             assert (own >= higher).mean() < target
+
+
+def test_a_promise_that_the_interval_excludes_is_said() -> None:
+    def row(value: float, interval: tuple[float, float] | None) -> dict[str, object]:
+        return {
+            "label": "normal",
+            "target_sensitivity": 0.9,
+            "sensitivity": {"value": value, "interval95": interval},
+        }
+
+    # The embedded model of 0.1.0 on its own test split.
+    assert unkept([row(0.875, (0.851, 0.897))]) == [
+        "normal at 90%: 87.5% found (85.1%–89.7%), less than promised",
+    ]
+    assert unkept([row(0.95, (0.91, 0.98))]) == ["normal at 90%: 95.0% found (91.0%–98.0%), more than promised"]
+    assert unkept([row(0.88, (0.86, 0.9)), row(0.9, None)]) == []
