@@ -108,7 +108,7 @@ def export(
             with bar(console, f"decoding {folder.name}") as advance:
                 others[folder.resolve().name] = labelled.elsewhere(run, folder, cache, advance)
         with bar(console, "decoding") as advance:
-            pictures = labelled.load(run, (data,) if isinstance(data, Path) else data, cache, advance)
+            pictures = labelled.load(run, [data] if isinstance(data, Path) else data, cache, advance)
         try:
             found = _found(run, pictures, others, options, about, console)
         except refusals.Refused as refused:
