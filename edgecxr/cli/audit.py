@@ -44,7 +44,7 @@ def audit(
     storage.check_reports(targets, SUFFIXES, overwrite=overwrite)
     conditions = extras.conditions(where)
     dataset = read_dataset(data)
-    extras.account_for(data, dataset.account)
+    extras.account_for(dataset.account)
     dataset = dataset.where(conditions) if conditions else dataset
     others = {}
     for folder in against or []:
@@ -52,7 +52,7 @@ def audit(
         if name in others:
             raise UsageError(f"--against expects folders of different names, got twice: {name}")
         others[name] = read_dataset(folder)
-        extras.account_for(folder, others[name].account)
+        extras.account_for(others[name].account)
     audits = extras.load_lab("edgecxr.lab.audit", "eval")
     # A page that can't be made shouldn't be noticed after the work.
     pages = extras.load_lab("edgecxr.lab.audit.page", "eval")

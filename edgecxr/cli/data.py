@@ -122,7 +122,7 @@ def show(
     sheets.matplotlib_figure()
     conditions = extras.conditions(where)
     dataset = read_dataset(data)
-    extras.account_for(data, dataset.account)
+    extras.account_for(dataset.account)
     contract = load(model).preprocessing if network_input else None
     sheet = sheets.draw(dataset.where(conditions) if conditions else dataset, per_class, seed, contract)
     about = [data.resolve().name, *(f"{column}={value}" for column, value in conditions.items()), f"seed {seed}"]

@@ -100,7 +100,7 @@ def evaluate(
             )
 
     scored, found = answers_of(model)
-    extras.account_for(Path(found["data"]), found["account"])
+    extras.account_for(found["account"])
     rival = None
     if against is not None:
         theirs, other = answers_of(against)

@@ -2,7 +2,6 @@
 
 import os
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -21,12 +20,12 @@ def load_lab(module: str, extra: str) -> Any:
         ) from None
 
 
-def account_for(folder: Path, account: str) -> None:
+def account_for(account: str) -> None:
     """Say on stderr what of a data folder isn't used; `account` is empty where all of it is."""
     from edgecxr.views.terminal import printable
 
     if account:
-        typer.echo(printable(f"{folder}: {account}").plain, err=True)
+        typer.echo(printable(account).plain, err=True)
 
 
 def conditions(where: list[str] | None) -> dict[str, str]:

@@ -117,8 +117,7 @@ def train(
         left_out,
         held_out=(column, value) if value else None,
     )
-    for folder in data:
-        check_outside(folder, output)
+    check_outside(data, output)
     with held(output):  # from the first second, which is before TensorFlow's
         if folds is not None:
             cross_validate = extras.load_lab("edgecxr.lab.train.crossval", "train").cross_validate
@@ -127,8 +126,9 @@ def train(
             low, high = share["interval95"]
             console.print(f"accuracy over {folds} folds: {share['value']:.1%} ({low:.1%}–{high:.1%}); runs in {output}")
         elif column and not value:
-            leave = extras.load_lab("edgecxr.lab.train.leftout", "train").leave_one_out
-            report = leave(data, output, chosen, column, **options)
+            report = extras.load_lab("edgecxr.lab.train.leftout", "train").leave_one_out(
+                data, output, chosen, column, **options
+            )
             console.print(import_module("edgecxr.cli.tables").left_out_table(report))
             console.print(f"runs and left-out.json in {output}")
         else:

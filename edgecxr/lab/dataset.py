@@ -50,8 +50,14 @@ class Dataset:
     folder: Path
     labels: tuple[str, ...]  # sorted
     examples: tuple[Example, ...]
-    beside: tuple[Path, ...] = ()  # further data folders, where there are several
     left_out: tuple[LeftOut, ...] = ()  # files of the folders that are no example, and why
+    beside: tuple[Path, ...] = ()  # further data folders, where there are several
+
+    @property
+    def account(self) -> str:
+        """One line about `left_out`, which begins with the folders; empty where every file is used."""
+        account = layout.account(self.left_out)
+        return f"{' + '.join(map(str, self.folders))}: {account}" if account else ""
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -60,11 +66,6 @@ class Dataset:
     @property
     def name(self) -> str:
         return " + ".join(folder.resolve().name for folder in self.folders)
-
-    @property
-    def account(self) -> str:
-        """One line about `left_out`; empty where every file is used."""
-        return layout.account(self.left_out)
 
     def split(self, name: str) -> tuple[Example, ...]:
         return tuple(example for example in self.examples if example.split == name)
@@ -92,7 +93,7 @@ def read_dataset(folder: Path) -> Dataset:
         )
     labels = tuple(sorted({example.label for example in examples}))
     layout.check_labels(labels, folder)
-    return Dataset(folder, labels, tuple(examples), left_out=tuple(left_out))
+    return Dataset(folder, labels, tuple(examples), tuple(left_out))
 
 
 def _from_manifest(folder: Path, manifest: Path) -> tuple[list[Example], list[LeftOut]]:
@@ -170,10 +171,11 @@ def _in_brackets(left_out: Sequence[LeftOut]) -> str:
     return f" ({layout.account(left_out)})" if left_out else ""
 
 
-def check_outside(folder: Path, place: Path) -> None:
-    """Raise UsageError where `place` is among the class folders: it would be a class itself, or its plots pictures."""
-    if not (folder / MANIFEST).is_file() and folder.resolve() in place.resolve().parents:
-        raise UsageError(f"each folder in the data's is a class; name a place outside of it: {place}")
+def check_outside(folders: Sequence[Path], place: Path) -> None:
+    """Raise UsageError where `place` is among class folders: it would be a class itself, or its plots pictures."""
+    for folder in folders:
+        if not (folder / MANIFEST).is_file() and folder.resolve() in place.resolve().parents:
+            raise UsageError(f"each folder in the data's is a class; name a place outside of it: {place}")
 
 
 def with_splits(dataset: Dataset, seed: int) -> Dataset:

@@ -106,7 +106,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in (*SKIPPED_NAMES, "__MACOSX")
 
 
-def check_labels(labels: Sequence[str], where: Path) -> None:
+def check_labels(labels: Sequence[str], where: object) -> None:
     """Raise DataError where two labels differ only by case, by space or by the form of their Unicode characters."""
     by_key: dict[str, list[str]] = {}
     for label in labels:

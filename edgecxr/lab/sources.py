@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgecxr.errors import DataError, UsageError
+from edgecxr.lab import layout
 from edgecxr.lab.dataset import Dataset, Example, grouped, read_dataset
 
 
@@ -25,9 +26,10 @@ def read_datasets(folders: Sequence[Path]) -> Dataset:
             raise UsageError(f"several data folders must have different names, got twice: {name}")
     parts = [read_dataset(folder) for folder in folders]
     examples = [_of(name, example) for name, part in zip(names, parts, strict=True) for example in part.examples]
-    labels = sorted({example.label for example in examples})
+    labels = tuple(sorted({example.label for example in examples}))
+    layout.check_labels(labels, " + ".join(names))
     left_out = [(f"{name}/{file}", why) for name, part in zip(names, parts, strict=True) for file, why in part.left_out]
-    return Dataset(parts[0].folder, tuple(labels), tuple(grouped(examples)), tuple(folders[1:]), tuple(left_out))
+    return Dataset(parts[0].folder, labels, tuple(grouped(examples)), tuple(left_out), beside=tuple(folders[1:]))
 
 
 def _of(name: str, example: Example) -> Example:

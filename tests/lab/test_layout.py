@@ -9,6 +9,7 @@ import pytest
 from edgecxr.errors import DataError
 from edgecxr.lab import layout
 from edgecxr.lab.dataset import read_dataset
+from edgecxr.lab.sources import read_datasets
 
 
 def test_every_file_is_used_or_left_out_with_a_reason(tmp_path: Path, picture: Callable[..., Path]) -> None:
@@ -43,7 +44,7 @@ def test_every_file_is_used_or_left_out_with_a_reason(tmp_path: Path, picture: C
     assert sorted(example.file for example in data.examples) == sorted(used)
     assert dict(data.left_out) == left_out
     assert data.account.startswith(
-        "left out: 4 hidden, or companions of pictures, 3 masks, 2 beside the class folders, "
+        f"{tmp_path}: left out: 4 hidden, or companions of pictures, 3 masks, 2 beside the class folders, "
     )
     assert data.account.endswith("1 .dcm, 1 .txt, 1 links to folders, 1 without a suffix; the first is .DS_Store")
 
@@ -145,3 +146,15 @@ def test_labels_that_differ_by_more_are_classes(tmp_path: Path) -> None:
     layout.check_labels(
         ["covid", "covid-19", "covid_19", "non covid", "1", "-1", "", os.fsdecode(b"caf\xe9")], tmp_path
     )
+
+
+def test_of_several_folders_each_is_accounted_for_and_their_labels_are_one_list(
+    tmp_path: Path, picture: Callable[..., Path]
+) -> None:
+    for name in ("one/covid/1.png", "one/normal/1.png", "two/covid/1.png", "three/Covid/1.png"):
+        picture(name)
+    (tmp_path / "two" / "covid" / "2.dcm").touch()
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    assert read_datasets([one, two]).account == f"{one} + {two}: left out: 1 .dcm; the first is two/covid/2.dcm"
+    with pytest.raises(DataError, match="labels differ only by case"):
+        read_datasets([one, three])

@@ -89,4 +89,4 @@ def test_pictures_that_the_manifest_lacks_are_named(tmp_path: Path, picture: Cal
     (tmp_path / "notes.txt").touch()
     (tmp_path / "manifest.csv").write_text("file,label\n./a/1.png,covid\n")
     account = read_dataset(tmp_path).account
-    assert account == "left out: 2 pictures that manifest.csv doesn't list; the first is 3.JPG"
+    assert account == f"{tmp_path}: left out: 2 pictures that manifest.csv doesn't list; the first is 3.JPG"

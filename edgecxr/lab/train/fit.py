@@ -105,7 +105,7 @@ def fit(
 def say_account(console: Console, dataset: Dataset) -> None:
     """What of the data folder isn't learnt from, in a line."""
     if dataset.account:
-        console.print(printable(f"{dataset.name}: {dataset.account}"), highlight=False, soft_wrap=True)
+        console.print(printable(dataset.account), highlight=False, soft_wrap=True)
 
 
 def fit_dataset(
@@ -132,9 +132,8 @@ def fit_dataset(
         check_new(folder)
     if (folder / DESCRIPTION).exists():
         raise UsageError(f"the run is finished, there is nothing to resume: {folder}")
-    for data in call.data:
-        for place in (folder, cache):
-            check_outside(data, place)
+    for place in (folder, cache):
+        check_outside(call.data, place)
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
     accelerator = accelerators.choose(device, recipe.batch_size)
