@@ -129,9 +129,10 @@ def test_ten_thousand_more_mutants_are_a_picture_or_a_known_rejection(seed: int)
 
 
 def test_pillows_log_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    seeds = pictures.seeds()
     caplog.set_level(logging.DEBUG)  # as a host application may have it
-    for data in (pictures.seeds()["raw.tif"], pictures.seeds()["alpha.png"]):
-        images.decode(data, Contract())
+    for name in ("raw.tif", "alpha.png"):
+        images.decode(seeds[name], Contract())
     many = pictures.plain_tags(100, 100, 10_000) | {277: (3, 1, 200)}  # "More samples per pixel than can be decoded"
     with pytest.raises(PictureRejected):
         images.decode(pictures.tiff(many, bytes(10_000)), Contract())
