@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from edgecxr.errors import DataError
+from edgecxr.pictures.dicom.elements import is_dicom, patient_and_study
 from edgecxr.pictures.files import SKIPPED_NAMES
 
 MANIFEST = "manifest.csv"
 SPLITS = ("train", "dev", "test")
 SHARES = {"train": 0.60, "dev": 0.15, "test": 0.25}  # of the groups of each class, where the data brings no split
 SHARES_BESIDE_A_TEST = {"train": 0.80, "dev": 0.20}  # the same, where other pictures are the test
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})  # DICOM is known by its content
+DICOM_HEAD = 1 << 20  # bytes; patient and study stand before the pixels, private elements may stand before them
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,41 @@ def _from_manifest(folder: Path, manifest: Path) -> list[Example]:
         if split is not None and split not in SPLITS:
             raise DataError(f"{manifest} line {line}: split must be one of {', '.join(SPLITS)}, not {split!r}")
         examples.append(Example(folder / file, file, row["label"], split, file, row))
-    return _grouped(examples)
+    named = [[(c, e.columns[c]) for c in ("group", "patient") if e.columns.get(c)] for e in examples]
+    if not any(named):
+        return _by_patient(examples)
+    return _grouped(examples, [keys or [("patient", e.file)] for keys, e in zip(named, examples, strict=True)])
 
 
-def _grouped(examples: Sequence[Example]) -> list[Example]:
-    """The same with the groups that the columns `group` and `patient` name, joined where they meet.
+def _by_patient(examples: Sequence[Example]) -> list[Example]:
+    """The same with DICOM films of a patient or a study in one group, which is called by its first file.
 
-    A patient with films in two groups makes one of them. It is called by its first group in the alphabet, or by its
-    patient where no film has a group.
+    Patients and studies are told apart by hashes, which are forgotten here.
+    """
+    names = []
+    for example in examples:
+        found = zip(("patient", "study"), patient_and_study(_head(example.path)), strict=True)
+        names.append([("file", example.file), *((kind, _digest(repr(value)).hex()) for kind, value in found if value)])
+    return _grouped(examples, names)
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a DICOM file; empty for anything else, and for what can't be read, which shows later."""
+    try:
+        if not path.is_file():  # a FIFO would be waited for
+            return b""
+        with path.open("rb") as file:
+            head = file.read(1024)
+            return head + file.read(DICOM_HEAD) if is_dicom(head) else b""
+    except OSError:
+        return b""
+
+
+def _grouped(examples: Sequence[Example], names: Sequence[Sequence[tuple[str, str]]]) -> list[Example]:
+    """The same with the groups that `names` gives for each, (kind, name), joined where they meet.
+
+    A patient with films in two groups makes one of them. It is called by the first of its names in the alphabet: by
+    its group, or by its patient where no film has a group.
     """
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -115,15 +144,12 @@ def _grouped(examples: Sequence[Example]) -> list[Example]:
             node = parent[node]
         return node
 
-    keys = []
-    for example in examples:
-        named = [(column, example.columns[column]) for column in ("group", "patient") if example.columns.get(column)]
-        keys.append(named or [("patient", example.file)])  # a film by itself
-        # The smaller name becomes the root; "group" comes before "patient".
-        first, *others = sorted({root(node) for node in keys[-1]})
+    for nodes in names:
+        # The smaller name becomes the root; "group" comes before "patient", and "file" before both.
+        first, *others = sorted({root(node) for node in nodes})
         for other in others:
             parent[other] = first
-    return [replace(example, group=root(nodes[0])[1]) for example, nodes in zip(examples, keys, strict=True)]
+    return [replace(example, group=root(nodes[0])[1]) for example, nodes in zip(examples, names, strict=True)]
 
 
 def _from_folders(folder: Path) -> list[Example]:
@@ -141,13 +167,13 @@ def _from_folders(folder: Path) -> list[Example]:
     found = {example.label.lower() for example in examples}
     if found and found <= {*SPLITS, "val", "valid", "validation"}:
         raise DataError(f"the folders are splits and not classes, write a manifest.csv with a split column: {folder}")
-    return examples
+    return _by_patient(examples)
 
 
 def _is_picture(path: Path, label_folder: Path) -> bool:
     hidden = any(_hidden(part) for part in path.relative_to(label_folder).parts)
     # A link that leads nowhere is a picture that isn't there: an error, and not one picture less.
-    return not hidden and path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir()
+    return not hidden and not path.is_dir() and (path.suffix.lower() in PICTURE_SUFFIXES or bool(_head(path)))
 
 
 def _hidden(name: str) -> bool:

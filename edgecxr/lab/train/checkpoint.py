@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from edgecxr.errors import UsageError
 from edgecxr.lab.train import storage
+from edgecxr.pictures.preprocess import Contract
 
 FILE = "checkpoint.npz"
 SCHEMA = 1
@@ -115,6 +116,8 @@ def load(folder: Path) -> Checkpoint | None:
 def check_identity(then: dict[str, Any], identity: dict[str, Any]) -> None:
     """Raise UsageError where `then`, read back from a run, is of another call than `identity`, and say what differs."""
     now = json.loads(json.dumps(identity))  # as it reads back: tuples are lists
+    if "preprocessing" in then:  # an earlier version's contract, which lacks what doesn't concern these pictures
+        then = {**then, "preprocessing": Contract.from_json(then["preprocessing"]).upgraded().to_json()}
     differing = sorted(key for key in now | then if now.get(key) != then.get(key))
     if differing:
         raise UsageError(
