@@ -19,6 +19,11 @@ from edgecxr.pictures.dicom.samples import Stored
 
 Table = npt.NDArray[np.float64]  # by stored value
 
+# Where no VOI is given: from one percentile to the other, and a margin; docs/dicom.md has what each choice gave.
+TAIL = 0.005  # of the pixels, at either end
+MARGIN = 0.1  # of the range between, at either end, as far as the film has values there
+BLOCK = 1 << 20  # pixels counted at a time: numpy makes eight bytes of each
+
 
 def render(stored: Stored, found: Elements) -> tuple[npt.NDArray[np.uint8], str]:
     """The film's grey levels (H, W), black is zero, and the way that was gone, as it stands in a record."""
@@ -71,42 +76,51 @@ def _modality(found: Elements, values: Table, signed: bool) -> tuple[Table, str]
 
 
 def _voi(found: Elements, output: Table) -> tuple[Table, str] | None:
-    """Shades of 0 to 1: the first VOI LUT, else the first window; None where there is none that can be used."""
+    """Shades of 0 to 1: the first VOI LUT, else the first window; None where there is neither."""
     sequence = found.values.get(tags.VOI_LUT)
     if sequence is not None and sequence.item:
         entries, first, bits = _lut(sequence.item, found.order, bool(output.min() < 0))
         return _look_up(output, entries, first) / ((1 << bits) - 1), "voi_lut"
     center, width = found.number(tags.WINDOW_CENTER), found.number(tags.WINDOW_WIDTH)
     function = found.text(tags.VOI_FUNCTION) or "LINEAR"
-    if center is None or width is None or width <= 0:  # none, or one that means nothing
+    if center is None or width is None:
         return None
+    if width < 1 if function == "LINEAR" else width <= 0:
+        raise PictureRejected("corrupt", "the DICOM file's window has no width")
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (output - center) / width, -700, 700))), "window_sigmoid"
     if function == "LINEAR_EXACT":
         return (output - center) / width + 0.5, "window_linear_exact"
     if function != "LINEAR":
         raise PictureRejected("unsupported_samples", "a VOI LUT function that isn't known")
-    if width < 1:
-        return None
     # PS3.3, C.11.2.1.2.1; a window of width 1 is a threshold.
     distance = output - (center - 0.5)
     return (distance / (width - 1) + 0.5 if width > 1 else np.where(distance > 0, 1.0, 0.0)), "window_linear"
 
 
 def _range(stored: Stored, output: Table, padding: npt.NDArray[np.bool_]) -> tuple[Table, str]:
-    """Shades where no VOI is given: of 8 bits the full range, of more that of the film's own values, without padding.
+    """Shades where no VOI is given: of 8 bits the full range, of more one about the film's own values, without padding.
 
     Eight bits are what a screen shows, and such files are pictures already; a detector's values fill a part of more.
+    Their extremes alone would let a dead pixel, or a marker of lead, make all the rest grey.
     """
-    used = np.ones(output.shape, dtype=bool)
-    if stored.bits > 8:
-        used[:] = False
-        used[stored.values] = True
-        used &= ~padding
-    if not used.any():
+    if stored.bits == 8:
+        low, high = output.min(), output.max()
+        return (output - low) / max(high - low, 1e-9), "full_range"
+    counts = np.zeros(output.shape, dtype=np.int64)
+    flat = stored.values.reshape(-1)
+    for start in range(0, flat.size, BLOCK):
+        counts += np.bincount(flat[start : start + BLOCK], minlength=counts.size)
+    counts[padding] = 0
+    if not counts.any():
         raise PictureRejected("blank", "the picture is blank")
-    low, high = output[used].min(), output[used].max()
-    return (output - low) / max(high - low, 1e-9), "full_range" if stored.bits == 8 else "min_max"
+    order = np.argsort(output, kind="stable")
+    so_far = np.cumsum(counts[order])
+    ends = np.searchsorted(so_far, so_far[-1] * np.array([TAIL, 1 - TAIL]))
+    low, high = output[order[ends]]
+    margin, own = MARGIN * (high - low), output[counts > 0]
+    low, high = max(low - margin, own.min()), min(high + margin, own.max())
+    return (output - low) / max(high - low, 1e-9), "percentiles"
 
 
 def _lut(item: Mapping[int, Value], order: str, signed: bool) -> tuple[Table, int, int]:
