@@ -27,9 +27,9 @@ from edgecxr.errors import PictureRejected
 MODULE: Final = "edgecxr.pictures.dicom.child"
 START_SECONDS = 60.0  # for the process to be there; half a second here, and a Raspberry Pi's card is slow
 SECONDS = 20.0  # for a frame, and for each of its megapixels:
-SECONDS_A_MEGAPIXEL = 2.0  # JPEG 2000, the slowest, takes 0.06 here
+SECONDS_A_MEGAPIXEL = 5.0  # JPEG 2000, the slowest, takes 0.4 here of noise alone, and a small device five times that
 MEMORY = 64 << 20  # bytes for a frame, and for each of its pixels:
-MEMORY_A_PIXEL = 32  # OpenJPEG, the largest, takes 12 to 16
+MEMORY_A_PIXEL = 16  # OpenJPEG, the largest, did with 4 here
 
 CODECS: Final = {"rle": 1, "jpeg": 2, "jpeg-ls": 3, "jpeg-2000": 4, "htj2k": 5}
 REQUEST: Final = struct.Struct("<BQIIQ")  # codec, bytes of the frame, rows, columns, bytes of memory; then the frame

@@ -17,7 +17,7 @@ from edgecxr.errors import PictureRejected
 
 MAX_ELEMENTS = 50_000  # of a file, items and fragments included; a film has some hundreds, with private ones a thousand
 MAX_DEPTH = 16  # of sequences in sequences; a film's go to 4
-MAX_INFLATION = 100  # times the deflated bytes; films deflate to a half, and to a tenth where most is background
+MAX_INFLATION = 32  # times the deflated bytes; films deflate to a half, and to a tenth where most is background
 MAX_INFLATED = 200 << 20  # bytes; 80 megapixels of 16 bits are 160 MB
 MAX_VALUE = 1 << 18  # bytes of a value that is kept; 65,536 entries of a LUT, of 16 bits each, are half of it
 
