@@ -48,8 +48,8 @@ class Contract:
     orientation: str = "exif"  # an EXIF orientation is applied
     dicom_order: str | None = "modality-voi-polarity"  # then what is done with every picture
     dicom_voi: str | None = "first-lut-or-first-window"  # LINEAR, LINEAR_EXACT and SIGMOID as PS3.3 has them
-    # Where there is neither: of 8 bits the full range; else from percentile 0.5 to 99.5 of a film's values but padding,
-    # and a tenth of that at either end, as far as the film has values there.
+    # Where there is neither: of 8 bits the full range; else from percentile 0.5 to 99.5 of a film's values, without its
+    # padding, and a tenth of that at either end, as far as the film has values there.
     dicom_no_voi: str | None = "8-bit-full-range-or-percentiles-0.5-and-a-tenth"
     dicom_polarity: str | None = "once"  # MONOCHROME1, INVERSE or both: white minus the grey level
     dicom_padding: str | None = "black"
