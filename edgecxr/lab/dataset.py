@@ -15,6 +15,7 @@ from edgecxr.errors import DataError, UsageError
 from edgecxr.lab import layout
 from edgecxr.lab.layout import LeftOut
 from edgecxr.lab.manifest import read_rows, relative_file
+from edgecxr.pictures.dicom.elements import patient_and_study
 
 MANIFEST = "manifest.csv"
 SPLITS = ("train", "dev", "test")
@@ -111,14 +112,39 @@ def _from_manifest(folder: Path, manifest: Path) -> tuple[list[Example], list[Le
         if split is not None and split not in SPLITS:
             raise DataError(f"{manifest} line {line}: split must be one of {', '.join(SPLITS)}, not {split!r}")
         examples.append(Example(folder / file, file, row["label"], split, file, row))
-    return grouped(examples), layout.unlisted(folder, seen)
+    named = [_named(example) for example in examples]
+    return grouped(examples) if any(named) else _by_patient(examples), layout.unlisted(folder, seen)
 
 
 def grouped(examples: Sequence[Example]) -> list[Example]:
     """The same with the groups that the columns `group` and `patient` name, joined where they meet.
 
-    A patient with films in two groups makes one of them. It is called by its first group in the alphabet, or by its
-    patient where no film has a group.
+    What names neither keeps its group.
+    """
+    return _joined(examples, [_named(example) or [("patient", example.group)] for example in examples])
+
+
+def _named(example: Example) -> list[tuple[str, str]]:
+    return [(column, example.columns[column]) for column in ("group", "patient") if example.columns.get(column)]
+
+
+def _by_patient(examples: Sequence[Example]) -> list[Example]:
+    """The same with DICOM films of a patient or a study in one group, which is called by its first file.
+
+    Patients and studies are told apart by hashes, which are forgotten here.
+    """
+    names = []
+    for example in examples:
+        found = zip(("patient", "study"), patient_and_study(layout.dicom_head(example.path)), strict=True)
+        names.append([("file", example.file), *((kind, _digest(repr(value)).hex()) for kind, value in found if value)])
+    return _joined(examples, names)
+
+
+def _joined(examples: Sequence[Example], names: Sequence[Sequence[tuple[str, str]]]) -> list[Example]:
+    """The same with the groups that `names` gives for each, (kind, name), joined where they meet.
+
+    A patient with films in two groups makes one of them. It is called by the first of its names in the alphabet: by
+    its group, or by its patient where no film has a group.
     """
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -128,15 +154,12 @@ def grouped(examples: Sequence[Example]) -> list[Example]:
             node = parent[node]
         return node
 
-    keys = []
-    for example in examples:
-        named = [(column, example.columns[column]) for column in ("group", "patient") if example.columns.get(column)]
-        keys.append(named or [("patient", example.file)])  # a film by itself
-        # The smaller name becomes the root; "group" comes before "patient".
-        first, *others = sorted({root(node) for node in keys[-1]})
+    for nodes in names:
+        # The smaller name becomes the root; "group" comes before "patient", and "file" before both.
+        first, *others = sorted({root(node) for node in nodes})
         for other in others:
             parent[other] = first
-    return [replace(example, group=root(nodes[0])[1]) for example, nodes in zip(examples, keys, strict=True)]
+    return [replace(example, group=root(nodes[0])[1]) for example, nodes in zip(examples, names, strict=True)]
 
 
 def _from_folders(folder: Path) -> tuple[list[Example], list[LeftOut]]:
@@ -164,7 +187,7 @@ def _from_folders(folder: Path) -> tuple[list[Example], list[LeftOut]]:
     found = {example.label.lower() for example in examples}
     if found and found <= {*SPLITS, "val", "valid", "validation"}:
         raise DataError(f"the folders are splits and not classes, write a manifest.csv with a split column: {folder}")
-    return examples, left_out
+    return _by_patient(examples), left_out
 
 
 def _in_brackets(left_out: Sequence[LeftOut]) -> str:

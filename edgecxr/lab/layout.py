@@ -9,9 +9,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from edgecxr.errors import DataError
+from edgecxr.pictures.dicom.elements import is_dicom
 from edgecxr.pictures.files import SKIPPED_NAMES
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib"})
+DICOM_HEAD = 1 << 20  # bytes; patient and study stand before the pixels, private elements may stand before them
 _MASKS = ("mask", "masks", "segmentation", "segmentations")  # what the name of a folder of masks ends in
 _IMAGES = frozenset({"image", "images", "img", "imgs"})
 
@@ -37,9 +39,21 @@ def pictures(folder: Path, within: Path) -> tuple[list[Path], list[LeftOut]]:
     return sorted(found), sorted(left_out)
 
 
+def dicom_head(path: Path) -> bytes:
+    """The first bytes of a DICOM file; empty for anything else, and for what can't be read, which shows later."""
+    try:
+        if not path.is_file():  # a FIFO would be waited for
+            return b""
+        with path.open("rb") as file:
+            head = file.read(1024)
+            return head + file.read(DICOM_HEAD) if is_dicom(head) else b""
+    except OSError:
+        return b""
+
+
 def _no_picture(path: Path) -> str:
-    """Why a file isn't one, as far as its name says; empty for a picture."""
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
+    """Why a file isn't one, by its name, or for DICOM by its content; empty for a picture."""
+    if path.suffix.lower() not in PICTURE_SUFFIXES and not dicom_head(path):
         return path.suffix.lower() or "without a suffix"
     return MASK if _is_mask_of_another(path) else ""
 

@@ -133,7 +133,7 @@ def read_run(folder: Path) -> Run:
         if description["schema"] != SCHEMA:
             raise UsageError(f"the run's schema is {description['schema']}, this version reads {SCHEMA}: {folder}")
         recipe = Recipe.from_json(description["recipe"])
-        contract = Contract.from_json(description["preprocessing"])
+        contract = Contract.from_json(description["preprocessing"]).upgraded()  # what it learnt from is read as it was
         labels = tuple(map(str, description["labels"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BundleError) as error:
         raise UsageError(f"not a run of edgecxr train, {DESCRIPTION} can't be used ({error}): {folder}") from None

@@ -34,7 +34,8 @@ def read_datasets(folders: Sequence[Path]) -> Dataset:
 
 def _of(name: str, example: Example) -> Example:
     columns = {**example.columns, "source": example.source or name}
-    return replace(example, file=f"{name}/{example.file}", columns=columns, folder=name)
+    group = f"{name}/{example.group}"
+    return replace(example, file=f"{name}/{example.file}", columns=columns, group=group, folder=name)
 
 
 def check_folders(dataset: Dataset) -> None:

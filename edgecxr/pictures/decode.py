@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgecxr.errors import PictureRejected
 from edgecxr.pictures import cut, frames, kinds, limits
+from edgecxr.pictures.dicom.elements import is_dicom
 from edgecxr.pictures.files import read
 from edgecxr.pictures.pillow import Image, ImageOps, quiet_libtiff
 from edgecxr.pictures.preprocess import Contract, Grey, bit_depth, preprocess, to_uint8
@@ -44,19 +46,22 @@ class Picture:
     width: int
     height: int
     bits: int  # per sample, declared or observed
+    rendering: str | None = None  # of a DICOM file: how its stored values became grey levels
 
 
 def decode(data: bytes, contract: Contract) -> Picture:
-    """Decode the bytes of a JPEG, PNG, TIFF or BMP into a grey picture, or raise PictureRejected.
+    """Decode the bytes of a JPEG, PNG, TIFF, BMP or DICOM file into a grey picture, or raise PictureRejected.
 
     Colour becomes luma, a palette is looked up, transparency is dropped, an EXIF orientation is applied, TIFF's
     white-is-zero is inverted. Grey samples of up to 16 bits are kept. Several frames, CMYK, signed, floating point and
     32-bit samples, colour or transparency of more than 8 bits, and a TIFF that doesn't say which end is black are
     rejected: none has one obvious reading as a film, and Pillow would keep the high byte of deep colour, which leaves a
-    12-bit film nearly black, and guess the polarity.
+    12-bit film nearly black, and guess the polarity. DICOM needs a contract of version 2.
     """
     if not data:
         raise PictureRejected("empty", "the file is empty")
+    if contract.reads_dicom and is_dicom(data):
+        return _dicom(data)
     limits.check(data)
     try:
         image = Image.open(io.BytesIO(data), formats=kinds.FORMATS)
@@ -85,6 +90,31 @@ def decode(data: bytes, contract: Contract) -> Picture:
         except Exception as error:
             raise _unforeseen(error) from None
     return Picture(pixels, width, height, bit_depth(pixels, declared))
+
+
+def _dicom(data: bytes) -> Picture:
+    from edgecxr.pictures.dicom import reading
+
+    try:
+        film = reading.read(data, max_pixels=MAX_PIXELS, min_side=MIN_SIDE, jpeg=_baseline_jpeg)
+    except PictureRejected:
+        raise
+    except DECODER_ERRORS:
+        raise PictureRejected("corrupt", "the DICOM file is damaged or truncated") from None
+    except Exception as error:
+        raise _unforeseen(error) from None
+    height, width = film.pixels.shape
+    return Picture(film.pixels, width, height, film.bits, film.rendering)
+
+
+def _baseline_jpeg(data: bytes) -> npt.NDArray[np.uint8]:
+    """The grey samples (H, W) of a JPEG that stands in another file."""
+    limits.check(data)
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        limits.check_size(*image.size, data)
+        if image.mode != "L":
+            raise PictureRejected("unsupported_samples", "a JPEG that isn't plain grey")
+        return np.asarray(image)
 
 
 def _unforeseen(error: Exception) -> PictureRejected:

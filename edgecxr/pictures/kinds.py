@@ -86,7 +86,7 @@ _OPENED_CODINGS = frozenset({6, 32771, 32809, 34676, 34677, 34925, 50000, 50001}
 def rejection(data: bytes) -> PictureRejected:
     """Why a file isn't read that no decoder takes: what it is, where its content tells, and what to do."""
     if data[_DICOM_AT : _DICOM_AT + 4] == b"DICM" or _BARE_DICOM.match(data):
-        return PictureRejected("dicom", "DICOM isn't read yet; export the picture as PNG or TIFF")
+        return PictureRejected("dicom", "DICOM isn't read by a bundle of contract version 1; export it anew")
     name = _picture(data)
     if name is not None:
         return PictureRejected("unsupported_format", f"{name} isn't read; {_AGAIN}")

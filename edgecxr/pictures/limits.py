@@ -125,7 +125,7 @@ def _tiff(data: bytes) -> None:
         else:
             rows = min(entries.get(_ROWS, (1, height))[1], height)
             room, pieces = -(-height // rows), entries[_STRIPS][0]
-    except (struct.error, KeyError, ZeroDivisionError):
+    except (struct.error, OverflowError, KeyError, ZeroDivisionError):
         raise PictureRejected("corrupt", "the picture is damaged or truncated") from None
     if pieces > max(room * planes, 1) or (_TILES in entries and _STRIPS in entries):
         raise PictureRejected("corrupt", f"{pieces} strips or tiles where the picture has room for {room * planes}")

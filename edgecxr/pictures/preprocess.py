@@ -26,11 +26,12 @@ BIT_DEPTHS = (8, 10, 12, 14, 16)
 class Contract:
     """How a decoded picture becomes the network's input. Every field is part of the model.
 
-    Only `height`, `width`, `source_size` and `jpeg_scale` may vary in version 1; the others name the single behaviour
-    that this runtime has, so that a bundle made for another one is refused and not misread.
+    Only `height`, `width`, `source_size` and `jpeg_scale` may vary; the others name the single behaviour that this
+    runtime has, so that a bundle made for another one is refused and not misread. Version 2 says how DICOM is read;
+    version 1 lacks those fields, and reads none.
     """
 
-    version: int = 1
+    version: int = 2
     height: int = 299  # px of the network's input
     width: int = 299
     # px; the resolution of the training pictures, where that is below the input's. A sharper original is first reduced
@@ -45,16 +46,33 @@ class Contract:
     bit_depth: str = "declared-or-observed"  # see `bit_depth()`
     polarity: str = "black-is-zero"  # TIFF's white-is-zero is inverted by the decoder
     orientation: str = "exif"  # an EXIF orientation is applied
+    dicom_order: str | None = "modality-voi-polarity"  # then what is done with every picture
+    dicom_voi: str | None = "first-lut-or-first-window"  # LINEAR, LINEAR_EXACT and SIGMOID as PS3.3 has them
+    # Where there is neither: of 8 bits the full range; else from percentile 0.5 to 99.5 of a film's values, without its
+    # padding, and a tenth of that at either end, as far as the film has values there.
+    dicom_no_voi: str | None = "8-bit-full-range-or-percentiles-0.5-and-a-tenth"
+    dicom_polarity: str | None = "once"  # MONOCHROME1, INVERSE or both: white minus the grey level
+    dicom_padding: str | None = "black"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key in _names(self.version)}
+
+    def upgraded(self) -> Contract:
+        """The same with the fields of the present version: other pictures are prepared as they were."""
+        return Contract(**{name: getattr(self, name) for name in ("height", "width", "source_size", "jpeg_scale")})
+
+    @property
+    def reads_dicom(self) -> bool:
+        return self.version >= 2
 
     @classmethod
     def from_json(cls, data: object) -> Contract:
         """Read a contract; raises BundleError where it isn't one that this runtime carries out to the letter."""
         if not isinstance(data, Mapping):
             raise BundleError(f"the preprocessing contract is not an object: {type(data).__name__}")
-        known = {f.name: f.default for f in fields(cls)}
+        known: dict[str, Any] = {f.name: f.default for f in fields(cls)}
+        if data.get("version") == 1 and type(data["version"]) is int:
+            known = {name: known[name] for name in _names(1)} | {"version": 1}
         if set(data) != set(known):
             odd = sorted(set(data) ^ set(known))
             raise BundleError(
@@ -74,7 +92,7 @@ class Contract:
                 raise BundleError(
                     f"this runtime doesn't know the preprocessing contract's {name} = {str(value)[:60]!r}"
                 )
-        return cls(**dict(data))
+        return cls(**{**dict.fromkeys(_ONLY_IN_2), **dict(data)})
 
     @property
     def decode_size(self) -> tuple[int, int] | None:
@@ -82,6 +100,14 @@ class Contract:
         if not self.jpeg_scale:
             return None
         return self.jpeg_scale * self.width, self.jpeg_scale * self.height
+
+
+_ONLY_IN_2 = tuple(f.name for f in fields(Contract) if f.name.startswith("dicom_"))
+
+
+def _names(version: int) -> list[str]:
+    """The fields of a contract of that version."""
+    return [f.name for f in fields(Contract) if version >= 2 or f.name not in _ONLY_IN_2]
 
 
 def bit_depth(pixels: Grey, declared: int | None = None) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-SCHEMA = 2  # 2 has bytes and mtime_ns, by which a resumed run knows a file again
+SCHEMA = 3  # 2 has bytes and mtime_ns, by which a resumed run knows a file again; 3 has rendering
 Status = Literal["scored", "abstained", "rejected"]
 
 
@@ -42,6 +42,7 @@ class Prediction:
     time_utc: str
     bytes: int | None = None  # length of the file; None for arrays and where nothing could be read
     mtime_ns: int | None = None  # when the file was last changed, ns since 1970, as it was read; None as above
+    rendering: str | None = None  # of a DICOM file: how its stored values became grey levels
 
     def without_name(self, position: int) -> Prediction:
         """The same under its content's hash, or, where nothing could be read, its position among the inputs from 1.
@@ -68,6 +69,7 @@ class Prediction:
             "width": self.width,
             "height": self.height,
             "bits": self.bits,
+            "rendering": self.rendering,
             "model": self.provenance.model,
             "bundle_sha256": self.provenance.bundle_sha256,
             "engine": self.provenance.engine,

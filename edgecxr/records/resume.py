@@ -19,12 +19,14 @@ from edgecxr.errors import PictureRejected, UsageError
 from edgecxr.pictures import files
 from edgecxr.records import journal
 from edgecxr.records.formats import json_columns
-from edgecxr.records.prediction import Provenance
+from edgecxr.records.prediction import SCHEMA, Provenance
 
 NameBy = Literal["path", "hash"]
 
 MAX_LINE = 1 << 20  # bytes; a record has 4,096 of path, escaped, and 1,000 labels at most
 TRIED_AGAIN = ("checksum_mismatch", "checksums_unusable")  # beside what couldn't be read: the list may be another now
+
+EARLIER = tuple(f'{{"schema": {schema},'.encode() for schema in range(1, SCHEMA))  # how their lines begin
 
 _OTHER_NAMES = {
     "path": re.compile(r"sha256:[0-9a-f]{64}|unread:\d+"),
@@ -82,6 +84,8 @@ def read(path: Path, labels: Sequence[str], provenance: Provenance, by: NameBy) 
 
 
 def _record(line: bytes, where: str, columns: list[str], provenance: Provenance, by: NameBy) -> Finished:
+    if line.startswith(EARLIER):
+        raise UsageError(f"an earlier version wrote this, give --overwrite to score all again: {where}")
     try:
         row: Any = json.loads(line)
         found = Provenance(**{name: row[name] for name in provenance.__dict__})
@@ -96,8 +100,6 @@ def _record(line: bytes, where: str, columns: list[str], provenance: Provenance,
             error.get("code"),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
-        if line.startswith(b'{"schema": 1,'):
-            raise UsageError(f"an earlier version wrote this, give --overwrite to score all again: {where}") from None
         raise UsageError(f"--resume goes on with records of edgecxr, and this is none: {where}") from None
     if found.bundle_sha256 != provenance.bundle_sha256:
         raise UsageError(

@@ -48,6 +48,7 @@ class Item:
     width: int | None = None
     height: int | None = None
     bits: int | None = None
+    rendering: str | None = None
     image: npt.NDArray[np.uint8] | None = None  # (H, W)
     rejected: PictureRejected | None = None
 
@@ -221,7 +222,7 @@ def decode(session: Session, item: Item, content: bytes | Grey) -> images.Pictur
         if min(content.shape) < images.MIN_SIDE:
             raise PictureRejected("too_small", f"smaller than {images.MIN_SIDE} px: {item.width} x {item.height}")
         picture = images.Picture(content, item.width, item.height, bit_depth(content))
-    item.bits = picture.bits
+    item.bits, item.rendering = picture.bits, picture.rendering
     return picture
 
 
@@ -270,6 +271,7 @@ def predict(session: Session, item: Item, outputs: Outputs | None) -> Prediction
         width=item.width,
         height=item.height,
         bits=item.bits,
+        rendering=item.rendering,
         provenance=session.provenance,
         time_utc=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     )

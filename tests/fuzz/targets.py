@@ -27,7 +27,7 @@ def picture(data: bytes) -> None:
         decoded = images.decode(data, CONTRACT)
         image = images.prepare(decoded, CONTRACT)
     except PictureRejected as rejected:
-        if rejected.code == "decoder_failed":
+        if rejected.code == "decoder_failed" and "unforeseen" in rejected.message:  # not the end of a process
             raise AssertionError(f"a decoder did what none is known to do: {rejected.message}") from rejected
         return
     assert image.shape == (CONTRACT.height, CONTRACT.width)
@@ -80,4 +80,4 @@ def _golden(inputs: bytes, expected: bytes) -> bundle.Bundle:
     return replace(Golden(**fields), preprocessing=CONTRACT)
 
 
-TARGETS = {"images": picture, "bundle": of_bundle}
+TARGETS = {"images": picture, "dicom": picture, "bundle": of_bundle}

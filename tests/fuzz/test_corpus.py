@@ -1,4 +1,4 @@
-"""What is fuzzed holds on the corpus and on mutants of it; the fuzzer itself is `fuzz_images.py`, `fuzz_bundle.py`."""
+"""What is fuzzed holds on the corpus and on mutants of it; the fuzzers are `fuzz_images.py` and its like."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_nothing_but_named_errors_comes_out(path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("script", ["fuzz_images.py", "fuzz_bundle.py"])
+@pytest.mark.parametrize("script", ["fuzz_images.py", "fuzz_dicom.py", "fuzz_bundle.py"])
 def test_a_minute_of_coverage_guided_fuzzing(tmp_path: Path, script: str) -> None:
     pytest.importorskip("atheris")
     command = [sys.executable, Path(__file__).parent / script, tmp_path, "-max_total_time=60", "-print_final_stats=1"]

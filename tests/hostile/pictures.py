@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -44,10 +44,10 @@ def seeds() -> dict[str, bytes]:
     }
 
 
-def mutants(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of bit flips, truncations, header edits and splices, in turn over every kind of file."""
+def mutants(count: int, seed: int = 0, files: Sequence[tuple[str, bytes]] = ()) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of bit flips, truncations, header edits and splices, in turn over `files`, or every kind."""
     rng = np.random.default_rng(seed)
-    files = list(seeds().items())
+    files = files or list(seeds().items())
     changes = (_flip, _truncate, _edit_header, _edit_length, _splice)
     for number in range(count):
         name, data = files[number % len(files)]

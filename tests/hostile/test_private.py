@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
+import dicoms
 from common import ROOT, noisy
 from hostile import measure
 from hostile.pictures import encode
@@ -38,6 +41,13 @@ def with_canary(number: int) -> tuple[str, bytes]:
     details[0x9286], details[0x927C] = b"ASCII\0\0\0" + words.encode(), words.encode()  # UserComment, MakerNote
     xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:li>{words}</rdf:li></x:xmpmeta>'.encode()
     icc = b"\0" * 36 + b"acsp" + words.encode() * 4
+    if number % 16 in (3, 7):  # half of the latter are damaged, as of the others
+        data = Dataset()
+        data.PatientName = data.PatientID = data.StudyDescription = words
+        data.add_new(0x00091001, "LT", words)
+        tags = {"PatientName": words, "PatientID": words, "StudyInstanceUID": words, "ImageComments": words}
+        nested = {"OtherPatientIDsSequence": Sequence([data]), "BodyPartExamined": ("CHEST", words)[number // 16 % 2]}
+        return "dcm", dicoms.film(noisy((96, 80), number), **tags, **nested) + words.encode()
     if number % 4 == 0:
         return "jpg", encode(grey, "JPEG", exif=exif, comment=words, xmp=xmp, icc_profile=icc) + words.encode()
     if number % 4 == 1:

@@ -82,10 +82,24 @@ def test_contract_survives_json() -> None:
     assert Contract.from_json(contract.to_json()) == contract
 
 
+def test_version_1_is_read_as_it_was_written_and_can_be_upgraded() -> None:
+    written = {key: value for key, value in Contract(source_size=80).to_json().items() if not key.startswith("dicom_")}
+    first = Contract.from_json({**written, "version": 1})
+    assert first.to_json() == {**written, "version": 1}
+    assert not first.reads_dicom
+    assert first.upgraded() == Contract(source_size=80)
+    for wrong in (written, {**Contract().to_json(), "version": 1}, {**written, "version": True}):
+        with pytest.raises(BundleError):
+            Contract.from_json(wrong)
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
+        {"version": 3},
+        {"dicom_polarity": "twice"},
+        {"dicom_padding": None},
         {"geometry": "pad"},
         {"polarity": "white-is-zero"},
         {"height": 0},

@@ -29,7 +29,19 @@ COLUMNS = [  # the design's schema
         "logit_normal",
         "ood_score",
     ),
-    *("error", "width", "height", "bits", "model", "bundle_sha256", "engine", "provider", "device", "precision"),
+    *(
+        "error",
+        "width",
+        "height",
+        "bits",
+        "rendering",
+        "model",
+        "bundle_sha256",
+        "engine",
+        "provider",
+        "device",
+        "precision",
+    ),
     "time_utc",
 ]
 
@@ -48,6 +60,7 @@ def prediction(path: str = "a.png", **changes: object) -> Prediction:
         "width": 100,
         "height": 200,
         "bits": 12,
+        "rendering": "window_linear+inverted",
         "provenance": Provenance("m 1", "cd" * 32, "onnxruntime", "CPUExecutionProvider", "cpu", "int8"),
         "time_utc": "2026-01-02T03:04:05.678Z",
     }

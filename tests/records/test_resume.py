@@ -131,6 +131,7 @@ def test_whole_records_are_read_and_a_torn_one_is_left(tmp_path: Path) -> None:
         (line() + "precious\n" + line(), "this is none: line 2 of"),
         (line() + "[]\n", "this is none: line 2 of"),
         (line() + '{"schema": 1, "path": "a"}\n', "an earlier version wrote this"),
+        (line(schema=2), "an earlier version wrote this"),
         (line(provenance=replace(PROVENANCE, bundle_sha256="ab" * 32)), "another bundle"),
         (line(provenance=replace(PROVENANCE, engine="openvino", provider="CPU")), "openvino CPU int8 on cpu"),
         (line(extra=1), "other columns"),

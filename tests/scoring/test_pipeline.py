@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import dicoms
 import tiny
+from common import ROOT
 from edgecxr.bundle import load
 from edgecxr.engines import Outputs
 from edgecxr.engines.select import Asked
@@ -215,6 +218,34 @@ def test_twelve_bit_samples_score_like_their_eight_bit_twin(session: Session, pi
     np.testing.assert_allclose(list(a.logits.values()), list(b.logits.values()), atol=0.02)
     assert a.path is None
     assert a.sha256 != b.sha256
+
+
+def test_a_dicom_film_scores_like_its_png_twin_and_says_how(session: Session, picture: Callable[..., Path]) -> None:
+    path = picture("grey.png")
+    with Image.open(path) as image:
+        grey = np.asarray(image)
+    twin = path.with_name("no-suffix")
+    twin.write_bytes(dicoms.film(255 - grey, PhotometricInterpretation="MONOCHROME1", PatientName="Roe"))
+    lateral = path.with_name("lateral.png")
+    lateral.write_bytes(dicoms.film(grey, ViewPosition="LL"))
+    rows = [
+        prediction.to_record(session.bundle.labels) for prediction in pipeline.score(session, [path, twin, lateral])
+    ]
+    assert [row["rendering"] for row in rows] == [None, "full_range+inverted", None]
+    assert [row["logit_covid"] for row in rows[:2]] == [rows[0]["logit_covid"]] * 2
+    assert rows[2]["error"]["code"] == "not_frontal"
+
+
+def test_a_bundle_of_contract_1_rejects_dicom_and_answers_as_it_did(
+    session: Session, picture: Callable[..., Path]
+) -> None:
+    path = picture("grey.png")
+    film = dicoms.film(WindowCenter=2048, WindowWidth=4096)
+    kept = Session(load(ROOT / "tests/bundles/1-first.edgecxr"), session.artifact, session.engine, session.plan)
+    old, rejected = pipeline.score(kept, [path, film])
+    assert old.logits == pipeline.score(session, [path])[0].logits
+    assert rejected.error_code == "dicom"
+    assert "export it anew" in str(rejected.error_message)
 
 
 def test_real_originals_come_out_in_order(session: Session, real_data: Path) -> None:

@@ -10,8 +10,10 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["JPEG", "PNG", "TIFF", "BMP"]
-FORMATS: tuple[Format, ...] = ("JPEG", "PNG", "TIFF", "BMP")
+from edgecxr.pictures.dicom.elements import is_dicom
+
+Format = Literal["JPEG", "PNG", "TIFF", "BMP", "DICOM"]
+FORMATS: tuple[Format, ...] = ("JPEG", "PNG", "TIFF", "BMP", "DICOM")
 
 # JPEG markers, ITU-T T.81 table B.1: start of frame is C0..CF without DHT (C4), JPG (C8) and DAC (CC).
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -33,6 +35,8 @@ class Header:
 
 def read_header(data: bytes) -> Header:
     """The header of a file's bytes that `images.decode` has accepted."""
+    if is_dicom(data):
+        return Header("DICOM", 1, False, 0)
     if data[:2] == b"\xff\xd8":
         return _jpeg(data)
     if data[:8] == b"\x89PNG\r\n\x1a\n":

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from edgecxr.errors import UsageError
 from edgecxr.lab.train import storage
 from edgecxr.lab.train.recipes import Recipe
+from edgecxr.pictures.preprocess import Contract
 
 FILE = "checkpoint.npz"
 SCHEMA = 1
@@ -125,6 +126,8 @@ def differing(then: dict[str, Any], identity: dict[str, Any]) -> list[str]:
     now = json.loads(json.dumps(identity))  # as it reads back: tuples are lists
     if "recipe" in then:  # of before a field was there
         then = {**then, "recipe": json.loads(json.dumps(Recipe.from_json(then["recipe"]).to_json()))}
+    if "preprocessing" in then:  # an earlier version's contract, which lacks what doesn't concern these pictures
+        then = {**then, "preprocessing": Contract.from_json(then["preprocessing"]).upgraded().to_json()}
     return sorted(key for key in now | then if now.get(key) != then.get(key))
 
 
