@@ -114,6 +114,7 @@ def _baseline_jpeg(data: bytes) -> npt.NDArray[np.uint8]:
         limits.check_size(*image.size, data)
         if image.mode != "L":
             raise PictureRejected("unsupported_samples", "a JPEG that isn't plain grey")
+        _check_end(image, data, 1)
         return np.asarray(image)
 
 

@@ -10,13 +10,10 @@ import re
 from collections.abc import Mapping
 
 from edgecxr.errors import PictureRejected
+from edgecxr.pictures.dicom.elements import is_dicom
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")  # that are read
 _AGAIN = "save it as PNG, TIFF or JPEG"
-
-_DICOM_AT = 128  # PS3.10, 7.1: the preamble's length
-# Without the preamble: the file meta group, or a data set's first elements, group and element in little-endian order.
-_BARE_DICOM = re.compile(rb"\x02\x00[\x00\x01\x02]\x00|\x08\x00[\x00\x01\x05\x08\x16\x18]\x00")
 
 # Pictures of formats that aren't read: what the file begins with, and the format's name.
 _PICTURES = (
@@ -85,7 +82,7 @@ _OPENED_CODINGS = frozenset({6, 32771, 32809, 34676, 34677, 34925, 50000, 50001}
 
 def rejection(data: bytes) -> PictureRejected:
     """Why a file isn't read that no decoder takes: what it is, where its content tells, and what to do."""
-    if data[_DICOM_AT : _DICOM_AT + 4] == b"DICM" or _BARE_DICOM.match(data):
+    if is_dicom(data):
         return PictureRejected("dicom", "DICOM isn't read by a bundle of contract version 1; export it anew")
     name = _picture(data)
     if name is not None:

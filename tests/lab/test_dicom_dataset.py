@@ -10,7 +10,7 @@ from edgecxr.lab import dataset
 from edgecxr.lab.audit.films import read_film
 from edgecxr.lab.audit.headers import Header, read_header
 from edgecxr.lab.dataset import read_dataset, with_splits
-from edgecxr.lab.train import pictures
+from edgecxr.lab.train.pictures import Corpus
 from edgecxr.pictures.preprocess import Contract
 
 
@@ -74,7 +74,7 @@ def test_no_patient_is_divided(tmp_path: Path) -> None:
 def test_what_training_and_the_audit_read_is_the_film(folder: Path, tmp_path: Path) -> None:
     found = read_dataset(folder)
     contract = Contract(height=71, width=71)
-    images = pictures.load(found.examples, contract, tmp_path / "cache", pictures.fingerprint(found.examples))
+    images = Corpus(found.examples).inputs(contract, tmp_path / "cache")
     assert images.shape == (5, 71, 71)
     film = read_film(found.examples[0])
     assert film.properties["format"].tolist() == [0, 0, 0, 0, 1, 1, 0, 1, 0]  # DICOM, one component, deep

@@ -45,8 +45,8 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12
 @pytest.mark.parametrize(
     ("data", "code", "word"),
     [
-        (bytes(128) + b"DICM" + b"CANARY" * 40, "dicom", "DICOM"),
-        (b"\x08\0\x05\0\x0a\0\0\0ISO_IR 100CANARY", "dicom", "DICOM"),
+        (bytes(128) + b"DICM" + b"CANARY" * 40, "corrupt", "DICOM"),
+        (b"\x08\0\x05\0\x0a\0\0\0ISO_IR 100\x08\0\x60\0\x06\0\0\0CANARY", "not_a_film", "DICOM"),
         (boxed(b"heic\0\0\0\0mif1heic"), "unsupported_format", "HEIC"),
         (boxed(b"mif1\0\0\0\0mif1heic"), "unsupported_format", "HEIC"),
         (boxed(b"mif1\0\0\0\0mif1avif"), "unsupported_format", "AVIF"),

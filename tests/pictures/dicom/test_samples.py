@@ -106,6 +106,8 @@ def test_jpeg_baseline_is_pillows() -> None:
     eight = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "syntax": dicoms.JPEG_BASELINE}
     assert np.array_equal(read(dicoms.film(frame, **eight)).values, images.decode(frame, Contract(jpeg_scale=0)).pixels)
     assert rejection(dicoms.film(frame, syntax=dicoms.JPEG_BASELINE)).code == "corrupt"  # of 12 bits, as it says
+    cut = frame[: len(frame) // 2] + b"\xff\xd9"
+    assert rejection(dicoms.film(cut, **eight)).code == "corrupt"
     colour = imagecodecs.jpeg8_encode(np.stack([grey] * 3, axis=-1))
     assert rejection(dicoms.film(colour, **eight)).code == "corrupt"
 
