@@ -67,7 +67,7 @@ def test_a_run_or_a_cache_among_the_classes_is_refused(films: Path, tmp_path: Pa
 def test_a_run_that_another_training_writes_is_refused_before_tensorflow_is_loaded(
     films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ) -> None:
-    monkeypatch.setattr("edgecxr.cli.train.load_lab", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("edgecxr.cli.extras.load_lab", lambda *_: pytest.fail("loaded"))
     call = ["train", str(films), "-o", str(tmp_path / "run"), *more]
     with locks.folder(tmp_path / "run"), pytest.raises(UsageError, match="another training is writing this run"):
         raise CliRunner().invoke(cli.app, call).exception or AssertionError
@@ -86,7 +86,7 @@ def test_a_run_is_held_while_it_is_written_and_what_a_dead_one_left_is_taken_ove
             assert not another
         (folder / "result").touch()
 
-    monkeypatch.setattr("edgecxr.cli.train.load_lab", lambda *_: SimpleNamespace(fit=fit_instead))
+    monkeypatch.setattr("edgecxr.cli.extras.load_lab", lambda *_: SimpleNamespace(fit=fit_instead))
     result = CliRunner().invoke(cli.app, ["train", str(films), "-o", str(tmp_path / "run")])
     assert result.exit_code == 0, result.exception
     assert [entry.name for entry in (tmp_path / "run").iterdir()] == ["result"]
