@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from edgecxr.errors import UsageError
 from edgecxr.lab.train import checkpoint
 from edgecxr.lab.train.checkpoint import Checkpoint, Variables
+from edgecxr.lab.train.recipes import recipe
 
-IDENTITY: dict[str, Any] = {"seed": 1, "labels": ("a", "b"), "recipe": {"name": "default"}}
+IDENTITY: dict[str, Any] = {"seed": 1, "labels": ("a", "b"), "recipe": recipe("default").to_json()}
 
 
 def made(**changes: Any) -> Checkpoint:
@@ -47,7 +48,7 @@ def test_another_call_is_refused_and_what_differs_is_named(tmp_path: Path) -> No
     found = checkpoint.load(tmp_path)
     assert found is not None
     with pytest.raises(UsageError, match=r"what differs from the run's: recipe, seed$"):
-        checkpoint.check_identity(found.identity, {**IDENTITY, "seed": 2, "recipe": {"name": "seed"}})
+        checkpoint.check_identity(found.identity, {**IDENTITY, "seed": 2, "recipe": recipe("seed").to_json()})
     with pytest.raises(UsageError, match=r"what differs from the run's: device$"):
         checkpoint.check_identity(found.identity, {**IDENTITY, "device": "gpu"})
 
