@@ -41,7 +41,7 @@ from edgecxr_export.stage import Options, export
 from .conftest import EPOCHS
 from .graphs.test_litert_conversion import BACKBONE
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]  # a whole network in every format, four times
 
 
 # Random weights pass rounding on as trained ones don't, and one flip of eight test pictures is 12.5 %.
@@ -247,7 +247,6 @@ def test_golden_inputs_reach_the_whole_range_and_repeat(made: bundles.Bundle) ->
     assert rows == {kind: TOLERANCES[kind[2]] for kind in expected}
 
 
-@pytest.mark.slow  # of a small network in test_litert_conversion.py
 def test_another_process_writes_the_same_bytes_over_another_bundle(
     made: bundles.Bundle, run_folder: Path, folder: Path, cache: Path, tmp_path: Path
 ) -> None:
