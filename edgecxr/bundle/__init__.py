@@ -1,4 +1,5 @@
-"""A model on disk: `reader` opens and checks a bundle, `network` a network file by itself."""
+"""A model on disk: `reader` opens and checks a bundle, `network` a network file by itself, `thresholds` when
+there is no answer."""
 
 from edgecxr.bundle.reader import (
     CARD,
@@ -19,6 +20,7 @@ from edgecxr.bundle.reader import (
     manifest_digest,
     parse,
 )
+from edgecxr.bundle.thresholds import Abstention, Threshold
 
 __all__ = [
     "CARD",
@@ -31,10 +33,12 @@ __all__ = [
     "PRECISIONS",
     "SCHEMA",
     "SUFFIX",
+    "Abstention",
     "Artifact",
     "Bundle",
     "Expected",
     "OperatingPoint",
+    "Threshold",
     "load",
     "manifest_digest",
     "parse",

@@ -98,6 +98,27 @@ def precision(data: bytes) -> str:
     return "fp16" if 10 in kinds else "fp32"
 
 
+def has_ood(data: bytes, kind: str) -> bool:
+    """Whether a network's file that `check` let pass has the output that tells films from other pictures.
+
+    An ONNX file names it `ood`; in a TFLite file it is the third output. Raises BundleError where the file can't say.
+    """
+    try:
+        return b"ood" in _onnx_outputs(data) if kind == "onnx" else _tflite_outputs(data) == 3
+    except (IndexError, struct.error):
+        raise BundleError(f"the artifact is no whole {kind} file") from None
+
+
+def _onnx_outputs(data: bytes) -> list[bytes]:
+    """The names of the graph's outputs."""
+    return [
+        data[a:b]
+        for start, end in _messages(data, 0, len(data), 7)  # graph
+        for value, behind in _messages(data, start, end, 12)  # output
+        for a, b in _messages(data, value, behind, 1)  # name
+    ]
+
+
 def _messages(data: bytes, position: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
     """Where each string or message in field `wanted` of a message begins and ends."""
     for field, wire, value, behind in _fields(data, position, end):
@@ -137,10 +158,28 @@ def _check_tflite(data: bytes) -> None:
     """FlatBuffers, "Internals": the root table's vtable holds an offset for each field, 0 where it is absent."""
     if data[4:8] != b"TFL3":
         raise BundleError("the artifact is no whole tflite file")
-    (table,) = struct.unpack_from("<I", data, 0)
-    vtable = table - struct.unpack_from("<i", data, table)[0]
+    if any(_table(data, _behind(data, 0))[TFLITE_FIELDS:]):
+        raise BundleError("the artifact has parts beyond those that a TFLite converter writes, which is refused")
+
+
+def _tflite_outputs(data: bytes) -> int:
+    """How many outputs the main subgraph has: fields `subgraphs` and `outputs` of TensorFlow Lite's schema.fbs."""
+    model = _behind(data, 0)
+    subgraphs = _behind(data, model + _table(data, model)[2])
+    main = _behind(data, subgraphs + 4)  # behind the vector's length
+    outputs = _behind(data, main + _table(data, main)[2])
+    return int(struct.unpack_from("<I", data, outputs)[0])
+
+
+def _behind(data: bytes, position: int) -> int:
+    """The position that an offset at `position` leads to."""
+    return position + int(struct.unpack_from("<I", data, position)[0])
+
+
+def _table(data: bytes, position: int) -> tuple[int, ...]:
+    """The offset of each field of the table at `position`, from there; 0 where a field is absent."""
+    vtable = position - struct.unpack_from("<i", data, position)[0]
     if vtable < 0:
         raise BundleError("the artifact is no whole tflite file")
     (size,) = struct.unpack_from("<H", data, vtable)
-    if any(struct.unpack_from(f"<{(size - 4) // 2}H", data, vtable + 4)[TFLITE_FIELDS:]):
-        raise BundleError("the artifact has parts beyond those that a TFLite converter writes, which is refused")
+    return struct.unpack_from(f"<{max(0, size - 4) // 2}H", data, vtable + 4)

@@ -1,5 +1,6 @@
 """LiteRT: the answers of ONNX Runtime from TFLite files, whatever their order of outputs."""
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import tiny
+from edgecxr.bundle import network
 from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import BundleError, UnavailableError
@@ -165,3 +167,14 @@ def test_another_device_or_precision_is_refused(tflite: dict[str, bytes]) -> Non
         LiteRtEngine(tflite["fp32"], "cuda", "fp32", 1)
     with pytest.raises(UnavailableError, match="got bf16"):
         LiteRtEngine(tflite["fp32"], "cpu", "bf16", 1)
+
+
+def test_a_file_tells_without_an_engine_whether_it_gives_ood(tflite: dict[str, bytes], tflite_with_ood: bytes) -> None:
+    network.check(tflite_with_ood, "tflite")
+    assert network.has_ood(tflite_with_ood, "tflite")
+    assert not any(network.has_ood(data, "tflite") for data in tflite.values())
+    for cut in range(0, len(tflite_with_ood), 16):  # from its beginning on, as an offset that leads elsewhere would
+        with contextlib.suppress(BundleError):
+            network.has_ood(tflite_with_ood[:cut], "tflite")
+    with pytest.raises(BundleError, match="no whole tflite file"):
+        network.has_ood(tflite_with_ood[:32], "tflite")
