@@ -1,4 +1,4 @@
-"""When a bundle gives no answer: the score fitted on a run's films and on what is none, and each artifact's thresholds."""
+"""When a bundle gives no answer: the score, fitted on a run's films and what is none, and each artifact's thresholds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from rich.console import Console
 from edgecxr.errors import DataError, PictureRejected, UnavailableError
 from edgecxr.lab.dataset import Example
 from edgecxr.lab.evaluation import abstention
-from edgecxr.lab.evaluation.abstention import Score
 from edgecxr.lab.evaluation.altered import WAYS, alter
 from edgecxr.lab.evaluation.intervals import wilson_interval
 from edgecxr.lab.outliers import Outlier, check_apart

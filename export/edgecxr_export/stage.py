@@ -25,6 +25,7 @@ from edgecxr.lab.train.fit import default_cache
 from edgecxr.scoring.postprocess import probabilities
 from edgecxr.system.storage import FULL
 from edgecxr_export import abstaining, labelled, refusals
+from edgecxr_export.abstaining import Outliers
 from edgecxr_export.bundle import reports
 from edgecxr_export.bundle.contents import About, Findings, contents, metadata, parity_report
 from edgecxr_export.bundle.publish import publish
@@ -32,7 +33,6 @@ from edgecxr_export.graphs import half, onnx_graph
 from edgecxr_export.graphs import tflite as litert
 from edgecxr_export.graphs.artifacts import ONNX, TFLITE, NetworkFile, planned
 from edgecxr_export.graphs.deploy import deploy_model
-from edgecxr_export.abstaining import Outliers
 from edgecxr_export.int8 import quantize
 from edgecxr_export.int8 import search as int8
 from edgecxr_export.int8.networks import Networks

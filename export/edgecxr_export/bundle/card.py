@@ -33,10 +33,10 @@ def model_card(
 ) -> str:
     """The card as Markdown.
 
-    `training` is reports/training.json, `evaluation`, `parity`, `quantization` and `abstention` likewise; `artifacts` are the
-    manifest's rows; `twins` is what benchmarks/twins.py writes, `other_sources` what `edgecxr eval` writes about data
-    from elsewhere, `audits` what `edgecxr audit` writes. How a model fares elsewhere comes first: it is the nearest
-    there is to how it will fare on a device.
+    `training` is reports/training.json, `evaluation`, `parity`, `quantization` and `abstention` likewise; `artifacts`
+    are the manifest's rows; `twins` is what benchmarks/twins.py writes, `other_sources` what `edgecxr eval` writes
+    about data from elsewhere, `audits` what `edgecxr audit` writes. How a model fares elsewhere comes first: it is
+    the nearest there is to how it will fare on a device.
     """
     run = training["run"]
     sections = [
@@ -418,8 +418,8 @@ def _limits(run: Report, preprocessing: Report, abstention: Report | None) -> st
         "- The labels come from the public sets and are partly wrong. Intervals are percentiles of a bootstrap over "
         "groups (patients, or near-duplicates where patients aren't known), and Wilson's over groups at 0 and 100 %: "
         "they say nothing about other hospitals.",
-        "- What is no frontal chest film isn't always turned away, and a frontal film of another disease isn't meant to "
-        "be: it gets one of the classes. Abstention detects no unfamiliar hospital."
+        "- What is no frontal chest film isn't always turned away, and a frontal film of another disease isn't meant "
+        "to be: it gets one of the classes. Abstention detects no unfamiliar hospital."
         if abstention
         else "- Every picture gets one of the classes, a photograph too: nothing abstains.",
         "- The evidence map shows where the logit comes from, on a coarse grid. It is not a segmentation.",

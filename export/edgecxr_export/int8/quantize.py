@@ -19,8 +19,8 @@ from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import DataError, GateError
 from edgecxr.lab.dataset import Example
 from edgecxr.system.machine import cpus
-from edgecxr_export.labelled import spread_over_origins
 from edgecxr_export.graphs.onnx_graph import INPUT, bias_tensor, canonical
+from edgecxr_export.labelled import spread_over_origins
 
 MIN_PICTURES = 8  # below this the ranges of the activations are an accident
 BATCH = 8  # pictures the calibration takes at a time
@@ -118,7 +118,7 @@ def correct_bias(quantized: Any, expected: npt.NDArray[np.float64], pictures: np
 
 
 def head_nodes(model: Any) -> list[str]:
-    """Names of the nodes behind the last Relu in a canonical graph: the linear head and `ood`, which stay in float32."""
+    """Names of a canonical graph's nodes behind the last Relu: the linear head and `ood`, which stay in float32."""
     nodes = list(model.graph.node)
     last = max(place for place, node in enumerate(nodes) if node.op_type == "Relu")
     return [node.name for node in nodes[last + 1 :]]
