@@ -1,11 +1,11 @@
-"""When a bundle gives no answer: the score, fitted on a run's films and what is none, and each artifact's thresholds."""
+"""When a bundle gives no answer: the score, fitted on films and what is none, and each artifact's thresholds."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from edgecxr.bundle.thresholds import Abstention, Threshold
 from edgecxr.errors import DataError, PictureRejected, UnavailableError
 from edgecxr.lab.dataset import Example
 from edgecxr.lab.evaluation import abstention
@@ -57,47 +58,25 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A threshold of one artifact on one engine in one computed precision, and what it keeps on test."""
-
-    artifact: str
-    engine: str
-    precision: str
-    threshold: float
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "artifact": self.artifact,
-            "engine": self.engine,
-            "precision": self.precision,
-            "threshold": self.threshold,
-        }
-
-
-@dataclass(frozen=True)
 class Abstaining:
     """What the bundle says about when it gives no answer."""
 
     fitted_on: Mapping[str, Any]
-    kept: float
-    pictures: int
-    rows: tuple[Row, ...]
+    said: Abstention
 
     @property
     def manifest(self) -> dict[str, Any]:
         """`abstention` of bundle.json."""
-        about = {"kept": self.kept, "split": SPLIT, "pictures": self.pictures}
-        return {**about, "thresholds": [row.to_json() for row in self.rows]}
+        return asdict(self.said)
 
     def metadata(self, artifact: NetworkFile) -> str:
         """What the artifact says of itself: JSON, with a threshold for each engine that computes its own precision."""
         own = {
             row.engine: row.threshold
-            for row in self.rows
+            for row in self.said.thresholds
             if (row.artifact, row.precision) == (artifact.file, artifact.precision)
         }
-        about = {"kept": self.kept, "split": SPLIT, "pictures": self.pictures}
-        return json.dumps({**about, "thresholds": own}, sort_keys=True)
+        return json.dumps({**self.manifest, "thresholds": own}, sort_keys=True)
 
 
 def decoded(folder: Path, everything: Sequence[Outlier], films: Sequence[Example], contract: Contract) -> Outliers:
@@ -182,24 +161,22 @@ def _kinds(outliers: Outliers) -> dict[str, Any]:
     }
 
 
-def settle(measured: Sequence[Measured], data: Labelled, about: Mapping[str, Any], console: Console) -> Abstaining:
+def settle(measured: Sequence[Measured], data: Labelled, fitted_on: Mapping[str, Any], console: Console) -> Abstaining:
     """The thresholds of every artifact on every engine that is installed here, from the half of dev that chose nothing.
 
     What the gates' engine gave there is known; the others run it.
     """
-    rows, found = [], None
+    rows = []
     for each in measured:
         for name, precision in openings(each.artifact):
             scores = _scores(each, name, precision, data, console)
-            if scores is None:
-                continue
-            found = abstention.threshold(scores)
-            rows.append(Row(each.artifact.file, name, precision, found.value))
-    assert found is not None  # the gates' engine is there
+            if scores is not None:
+                found = abstention.threshold(scores)
+                rows.append(Threshold(each.artifact.file, name, precision, found.value))
     console.print(
-        f"abstains where a picture is further from films than {found.kept:.1%} of {found.pictures} clean films of dev"
+        f"a picture abstains that is further from films than {found.kept:.1%} of {found.pictures} pictures of {DECIDING}"
     )
-    return Abstaining(about, found.kept, found.pictures, tuple(rows))
+    return Abstaining(fitted_on, Abstention(found.kept, SPLIT, found.pictures, tuple(rows)))
 
 
 def _scores(each: Measured, name: str, precision: str, data: Labelled, console: Console) -> Floats | None:
@@ -218,23 +195,13 @@ def _scores(each: Measured, name: str, precision: str, data: Labelled, console: 
 
 def report(found: Abstaining, measured: Sequence[Measured], data: Labelled) -> dict[str, Any]:
     """reports/abstention.json: on what the score was fitted, the thresholds, and which test films are turned away."""
-    first = {row.artifact: row for row in reversed(found.rows)}
-    return {
-        "schema": 1,
-        "fitted_on": dict(found.fitted_on),
-        "kept": found.kept,
-        "split": DECIDING,
-        "pictures": found.pictures,
-        "thresholds": [row.to_json() for row in found.rows],
-        "test": [
-            {
-                "artifact": each.artifact.file,
-                "engine": first[each.artifact.file].engine,
-                "sources": _turned_away(each, first[each.artifact.file].threshold, data),
-            }
-            for each in measured
-        ],
-    }
+    first = {row.artifact: row for row in reversed(found.said.thresholds)}
+    test = []
+    for each in measured:
+        row = first[each.artifact.file]
+        turned = _turned_away(each, row.threshold, data)
+        test.append({"artifact": row.artifact, "engine": row.engine, "sources": turned})
+    return {"schema": 1, "fitted_on": dict(found.fitted_on), **found.manifest, "split": DECIDING, "test": test}
 
 
 def _turned_away(each: Measured, threshold: float, data: Labelled) -> list[dict[str, Any]]:
