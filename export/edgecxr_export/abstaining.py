@@ -33,7 +33,7 @@ from edgecxr_export.parity.measure import KERAS_BATCH, Measured, bar
 
 SPLIT = "dev"  # as the bundle calls the films of DECIDING, the half of it that chose nothing
 FILMS = 2500  # of the training films that the score is fitted on, spread over classes and origins
-ALTERED = 200  # of those that are altered, each way
+ALTERED = 150  # of those that are altered, each way
 
 Pictures = npt.NDArray[np.uint8]  # (N, H, W)
 Floats = npt.NDArray[np.floating]
