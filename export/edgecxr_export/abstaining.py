@@ -174,7 +174,7 @@ def settle(measured: Sequence[Measured], data: Labelled, fitted_on: Mapping[str,
                 found = abstention.threshold(scores)
                 rows.append(Threshold(each.artifact.file, name, precision, found.value))
     console.print(
-        f"a picture abstains that is further from films than {found.kept:.1%} of {found.pictures} pictures of {DECIDING}"
+        f"a picture abstains that is further from films than {found.kept:.1%} of {found.pictures} films of {DECIDING}"
     )
     return Abstaining(fitted_on, Abstention(found.kept, SPLIT, found.pictures, tuple(rows)))
 
