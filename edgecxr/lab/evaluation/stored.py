@@ -64,7 +64,7 @@ def of_bundle(
     check_ignored(ignored, dataset.labels, opened.labels)
     chosen = split or default_split(dataset)
     examples = select(dataset.where(conditions), opened.labels, chosen, ignored)
-    session = open_session(opened, asked, **shape)
+    session = open_session(opened, asked, workers=shape["workers"], threads=shape["threads"])
     done = itertools.count(1)
     scored = score(session, examples, lambda _: advance(next(done), len(examples)))
     return scored, {
