@@ -79,8 +79,8 @@ def _check(
     found = Outputs.joined(engine.run(picture[None]) for picture in inputs)
     logits, ood = found.logits, found.ood
     if (ood is None) != (row.ood is None):
-        there = "the network alone" if row.ood is None else "the golden values alone"
-        raise BundleError(f"golden values must be of every output, {there} has ood: {artifact.file} on {engine.name}")
+        alone = "the network alone has" if row.ood is None else "the golden values alone have"
+        raise BundleError(f"golden values must be of every output, {alone} ood: {artifact.file} on {engine.name}")
     return GoldenCheck(
         artifact=artifact.file,
         precision=engine.precision,

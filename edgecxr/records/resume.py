@@ -127,7 +127,7 @@ def _record(line: bytes, where: str, columns: list[str], provenance: Provenance,
 
 def _abstaining(made: Provenance) -> str:
     if made.abstain_at is None:
-        return "nothing abstains"
+        return "nothing abstains, as asked" if made.abstention == "off" else "nothing abstains"
     whose = "as asked" if made.abstention == "asked" else "as the bundle has it"
     return f"pictures abstain from {made.abstain_at:g} on, {whose}"
 
