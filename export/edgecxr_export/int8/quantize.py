@@ -132,7 +132,7 @@ def correct_bias(quantized: Any, expected: npt.NDArray[np.float64], pictures: np
 
 
 def head_nodes(model: Any) -> list[str]:
-    """Names of the nodes behind the last Relu: the linear head, which stays in float32."""
+    """Names of the nodes behind the last Relu in a canonical graph: the linear head and `ood`, which stay in float32."""
     nodes = list(model.graph.node)
     last = max(place for place, node in enumerate(nodes) if node.op_type == "Relu")
     return [node.name for node in nodes[last + 1 :]]
