@@ -83,15 +83,25 @@ def lively(recipe: Any, pictures: np.ndarray) -> Any:
 
 
 def score_of(recipe: Any, reference: Any) -> Any:
-    """A score that differs between pictures: of directions of 24 of them, and a random unit."""
+    """A score of 24 pictures in which now the residual and now the unit, a random one, says more."""
     from edgecxr.lab.evaluation.abstention import Score, normalised
     from edgecxr_export.graphs import ood
 
     moments = normalised(ood.extractor(reference, recipe).predict(inputs(24, seed=9), batch_size=8, verbose=0))
     centre = moments.mean(axis=0)
-    directions = np.linalg.svd(moments - centre, full_matrices=False)[2][:8].T
-    unit = np.random.default_rng(3).normal(0, 5, len(centre))
-    return Score(centre.astype(np.float32), directions.astype(np.float32), 30.0, unit.astype(np.float32), -2.0)
+    u = moments - centre
+    directions = np.linalg.svd(u, full_matrices=False)[2][:8].T
+    residuals = np.linalg.norm(u - u @ directions @ directions.T, axis=1)
+    unit = np.random.default_rng(3).normal(0, 1, len(centre))
+    said = u @ unit
+    return Score(
+        centre.astype(np.float32),
+        directions.astype(np.float32),
+        float(1 / residuals.std()),
+        float(-residuals.mean() / residuals.std()),
+        (unit / said.std()).astype(np.float32),
+        float(-said.mean() / said.std()),
+    )
 
 
 HEADS = {"pooled": "default", "flatten-dense16": "seed"}  # and a recipe that has it

@@ -1,7 +1,7 @@
-"""Films altered until they are no upright frontal film any more, from network inputs: what abstention learns from; pure.
+"""Films altered until they are no upright frontal films any more: what abstention learns from; pure.
 
-A clinic's folder holds films on their side, negatives, crops, photographs of a light box. They are made from films that
-are learnt from, so that nobody has to collect them, and each way can be left out of a fit to see what it is worth.
+A clinic's folder holds films on their side, negatives, crops, photographs of a light box. They are made from the
+network inputs of films that are learnt from, so that nobody has to collect them, and each way can be left out of a fit to see what it is worth.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ONNX graph in half precision, for GPUs: weights and activations in float16, the heads and their sums in float32."""
+"""The ONNX graph in half precision, for GPUs: weights and activations in float16, head, `ood` and sums in float32."""
 
 from __future__ import annotations
 

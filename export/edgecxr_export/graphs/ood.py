@@ -60,8 +60,8 @@ class Distance(keras.layers.Layer):  # type: ignore[misc]  # keras brings no typ
         self.directions = self._held("directions", score.directions)
         self.back = self._held("back", score.directions.T)
         self.unit = self._held("unit", score.unit[:, None])
-        self.residual = self._held("residual", np.full((1, 1), score.residual))
-        self.bias = self._held("bias", np.full((1, 1), score.bias))
+        for name in ("residual", "residual_bias", "unit_bias"):
+            setattr(self, name, self._held(name, np.full((1, 1), getattr(score, name))))
 
     def _held(self, name: str, value: npt.NDArray[np.floating]) -> Any:
         weight = self.add_weight(name=name, shape=value.shape, initializer="zeros", trainable=False)
@@ -73,4 +73,5 @@ class Distance(keras.layers.Layer):  # type: ignore[misc]  # keras brings no typ
         u = moments / length - self.centre  # (N, D)
         rest = u - keras.ops.matmul(keras.ops.matmul(u, self.directions), self.back)
         distance = keras.ops.sqrt(keras.ops.sum(keras.ops.square(rest), axis=-1, keepdims=True) + TINY)
-        return distance * self.residual + keras.ops.matmul(u, self.unit) + self.bias
+        told_apart = keras.ops.matmul(u, self.unit) + self.unit_bias
+        return keras.ops.maximum(distance * self.residual + self.residual_bias, told_apart)

@@ -10,8 +10,8 @@
     litert.serialise_int8(calibrated, keep_float=[7, 30], metadata=metadata)
 
 `metadata` are the key-value pairs (values JSON) that the ONNX files carry too. Both files take the grey picture as it
-is, uint8 with scale 1 and zero point 0, and give float32 `logits`, `evidence` and `ood`, for any batch size (an interpreter's
-`resize_tensor_input`). Checked of every file that leaves this module: built-in operators only, that input, those
+is, uint8 with scale 1 and zero point 0, and give the deploy model's outputs in float32, for any batch size (an
+interpreter's `resize_tensor_input`). Checked of every file that leaves this module: built-in operators only, that input, those
 outputs, a free batch size, and of an int8 file how much of it is int8. `LiteRtEngine` (extra `litert`) runs them, here
 too. The bytes are the same for the same weights and calibration pictures, in whatever process.
 """
