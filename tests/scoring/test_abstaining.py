@@ -226,6 +226,14 @@ def test_bad_options_are_one_sentence(
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_info_says_when_it_is_silent_or_that_it_never_is(edgecxr: Run, bundle: Path, tiny_bundle: Path) -> None:
+    said = " ".join(edgecxr("info", bundle).stdout.split())
+    assert "abstains, model.int8.onnx on onnxruntime in int8 ood >= 2" in said
+    assert "keeps 99.5% of dev, 400 pictures" in said
+    older = " ".join(edgecxr("info", tiny_bundle).stdout.split())
+    assert "none: every picture gets a label, one that is no chest film too" in older
+
+
 def test_resume_does_not_mix_two_rules(
     edgecxr: Run, bundle: Path, dark_and_bright: tuple[Path, Path], tmp_path: Path
 ) -> None:
