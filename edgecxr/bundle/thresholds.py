@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ def parse(found: Any, artifacts: Collection[str]) -> Abstention | None:
         raise BundleError("abstention must say which share of which split it keeps")
     if type(pictures) is not int or pictures < 1:
         raise BundleError(f"abstention must say on how many pictures it was fitted, got {str(pictures)[:40]}")
+    rows = tuple(replace(row, threshold=float(row.threshold)) for row in rows)
     return Abstention(float(kept), split, pictures, rows)
 
 

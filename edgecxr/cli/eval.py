@@ -14,7 +14,7 @@ from edgecxr.system import storage
 
 SUFFIXES = (".json", ".html")
 OPTIONS = {"workers": "-j"}  # by the name that a message gives them, where it isn't --NAME
-PLOTS = ("confusion.png", "roc.png", "reliability.png")
+PLOTS = ("confusion.png", "roc.png", "reliability.png", "risk.png")  # the last one of a model that abstains
 
 
 def evaluate(
@@ -37,6 +37,14 @@ def evaluate(
     against: Annotated[
         Path | None,
         typer.Option(metavar="OTHER", help="Another bundle or RUN on the same pictures: a paired test, by class too."),
+    ] = None,
+    outliers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Pictures that are no chest films, a folder per kind or with a manifest.csv (file, kind, near, use): "
+            "how many are turned away, and how many films are kept, int8 beside fp32.",
+        ),
     ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
@@ -73,6 +81,7 @@ def evaluate(
     # A page or plots that can't be made shouldn't be noticed after the scoring.
     drawing = extras.load_lab("edgecxr.lab.evaluation.page", "eval") if targets or plots else None
     conditions = extras.conditions(where)
+    unlike = _read_outliers(outliers, of_run=stored.reader_of(model) is not None)
     ignored = ignore_label or []
     out, err = consoles()
     options = {"device": device, "engine": engine, "precision": precision, "workers": workers, "threads": threads}
@@ -97,6 +106,7 @@ def evaluate(
                 Asked(engine, device, precision),
                 {"workers": workers, "threads": threads},
                 lambda done, total: bar.update(task, completed=done, total=total),
+                unlike if asked == model else (),
             )
 
     scored, found = answers_of(model)
@@ -112,6 +122,20 @@ def evaluate(
         paired = extras.load_lab("edgecxr.lab.evaluation.paired", "eval")
         rows = paired.compared(found["labels"], scored, theirs, seed)
         rival = {**other["provenance"], "rows": rows}
+    turned_away = None
+    if unlike:
+        silence = extras.load_lab("edgecxr.lab.evaluation.silence", "eval")
+        bar = terminal.progress(err, "outliers")
+        with bar:
+            task = bar.add_task("", total=None)
+            turned_away = silence.silence(
+                found["session"],
+                unlike,
+                found["films"],
+                found["statuses"],
+                found["data"],
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
     bar = terminal.progress(err, "resampling")
     with bar:
         task = bar.add_task("", total=None)
@@ -121,6 +145,8 @@ def evaluate(
             scored.logits,
             found["temperature"],
             operating_points=found["operating_points"],
+            ood=scored.ood,
+            abstain_at=found["provenance"].get("abstain_at"),
             seed=seed,
             advance=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -131,6 +157,7 @@ def evaluate(
         "ignored_labels": ignored,
         **figures,
         "against": rival,
+        "outliers": turned_away,
         "rejected": scored.rejected_json(),
         **found["provenance"],
     }
@@ -146,6 +173,14 @@ def evaluate(
     finally:  # even where nobody reads the terminal any more
         _write(targets, plots, report, drawing)
     raise typer.Exit(1 if scored.rejected else 0)
+
+
+def _read_outliers(folder: Path | None, *, of_run: bool) -> Sequence[Any]:
+    from edgecxr.lab.outliers import read_outliers
+
+    if folder is not None and of_run:
+        raise UsageError(f"--outliers needs a bundle, which can be asked; a run's logits are stored: {folder}")
+    return () if folder is None else read_outliers(folder)
 
 
 def _refuse_for_a_run(options: Mapping[str, object]) -> None:

@@ -13,6 +13,7 @@ from edgecxr.views.terminal import printable
 if TYPE_CHECKING:
     from edgecxr.bundle import Bundle
     from edgecxr.device.doctor import Checkup
+    from edgecxr.device.golden import GoldenCheck
     from edgecxr.device.tune import Tuning
     from edgecxr.device.verify import Verification
     from edgecxr.records.prediction import Prediction
@@ -28,14 +29,21 @@ def predictions_table(predictions: Sequence[Prediction], labels: Sequence[str], 
     for label in labels:
         table.add_column(f"p({label})", justify="right")
     for prediction in predictions:
-        answer = Text(prediction.label or f"{prediction.status}: {prediction.error_code}")
-        answer.stylize("red" if prediction.label is None else "bold")
-        shares = [f"{prediction.probabilities[label]:.3f}" if prediction.probabilities else "" for label in labels]
-        table.add_row(printable(prediction.path or ""), answer, *shares)
+        # Shares of classes that a picture isn't given would be read as an answer; its record has them.
+        shares = [f"{prediction.probabilities[label]:.3f}" if prediction.label else "" for label in labels]
+        table.add_row(printable(prediction.path or ""), _answer(prediction), *shares)
     if total > len(predictions):
         table.caption = f"{len(predictions)} of {total} shown, -o FILE writes all"
         table.caption_justify = "left"
     return table
+
+
+def _answer(prediction: Prediction) -> Text:
+    if prediction.label is not None:
+        return Text(prediction.label, style="bold")
+    if prediction.status == "abstained":
+        return Text(f"abstained: ood {prediction.ood_score:.3g}", style="yellow")
+    return Text(f"{prediction.status}: {prediction.error_code}", style="red")
 
 
 def run_summary(summary: dict[str, Any]) -> str:
@@ -49,15 +57,27 @@ def run_summary(summary: dict[str, Any]) -> str:
         f"{statuses or 'none'}{left_out}{'; ' + answers if answers else ''}\n"
         f"{summary['model']} {summary['precision']}, {summary['engine']} {summary['provider']}, "
         f"{summary['workers']} workers, {summary['threads']} engine threads, batches of {summary['batch_size']}"
-        f"{', as tuned here' if summary['tuned'] else ''}"
+        f"{', as tuned here' if summary['tuned'] else ''}\n"
+        f"{abstention_line(summary)}"
     )
+
+
+def abstention_line(made: Mapping[str, Any]) -> str:
+    """When what is scored so gets no label, in a sentence; `made` is a provenance."""
+    if made["abstention"] == "none":
+        return "nothing abstains: this model can't tell a chest film from another picture"
+    if made["abstention"] == "off":
+        return "nothing abstains, as asked: a picture that is no chest film has a label too"
+    whose = "as asked" if made["abstention"] == "asked" else "the model's threshold"
+    return f"pictures of ood {made['abstain_at']:.4g} or more get no label: too unlike frontal chest films ({whose})"
 
 
 def verification_table(verification: Verification) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("artifact", "engine", "device"):
         table.add_column(column)
-    for column in ("golden", "max |Δlogit|", "tolerance", "flips", ""):
+    ood = any(check.ood_difference is not None for check in verification.golden)
+    for column in ("golden", "max |Δlogit|", "tolerance", *(("max |Δood|", "tolerance") if ood else ()), "flips", ""):
         table.add_column(column, justify="right")
     for check in verification.golden:
         mark, style = _MARKS["ok" if check.passed else "problem"]
@@ -68,10 +88,17 @@ def verification_table(verification: Verification) -> Table:
             str(check.pictures),
             f"{check.max_difference:.2g}",
             f"{check.tolerance:.2g}",
+            *(_ood_check(check) if ood else ()),
             str(check.label_flips),
             Text(mark, style=style),
         )
     return table
+
+
+def _ood_check(check: GoldenCheck) -> tuple[str, str]:
+    if check.ood_difference is None:
+        return "", ""
+    return f"{check.ood_difference:.2g}", f"{check.ood_tolerance:.2g}"
 
 
 def bundle_table(bundle: Bundle) -> Table:
@@ -93,6 +120,14 @@ def bundle_table(bundle: Bundle) -> Table:
         rows[f"{point.label} at {point.target_sensitivity:.0%} of {point.split}"] = (
             f"p >= {point.threshold:.3f}: sensitivity {point.sensitivity:.1%}, specificity {point.specificity:.1%}"
         )
+    abstention = bundle.abstention
+    for row in abstention.thresholds if abstention else ():
+        rows[f"abstains, {row.artifact} on {row.engine} in {row.precision}"] = f"ood >= {row.threshold:.4g}"
+    rows["abstention"] = (
+        f"keeps {abstention.kept:.1%} of {abstention.split}, {abstention.pictures} pictures"
+        if abstention
+        else "none: every picture gets a label, one that is no chest film too"
+    )
     for artifact in bundle.artifacts:
         preferred = ", preferred" if artifact.preferred else ""
         rows[artifact.file] = f"{artifact.format} {artifact.precision}, {artifact.bytes / 1e6:.1f} MB{preferred}"
