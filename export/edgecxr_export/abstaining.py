@@ -173,9 +173,7 @@ def settle(measured: Sequence[Measured], data: Labelled, fitted_on: Mapping[str,
             if scores is not None:
                 found = abstention.threshold(scores)
                 rows.append(Threshold(each.artifact.file, name, precision, found.value))
-    console.print(
-        f"a picture abstains that is further from films than {found.kept:.1%} of {found.pictures} films of {DECIDING}"
-    )
+    console.print(f"abstention keeps {found.kept:.1%} of films like the {found.pictures} of {DECIDING}", markup=False)
     return Abstaining(fitted_on, Abstention(found.kept, SPLIT, found.pictures, tuple(rows)))
 
 

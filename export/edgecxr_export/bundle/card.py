@@ -120,9 +120,8 @@ def _other_source(report: Report, learnt_from: Sequence[str]) -> str:
     else:
         title = f"## Another source: {what}"
         said = "Pictures of a collection that wasn't fitted on."
-    return (
-        f"{title}\n\n{said} They went through the device's own pipeline.{rejected}\n\n{_shares(report)}"
-        + _unkept(report["operating_points"])
+    return f"{title}\n\n{said} They went through the device's own pipeline.{rejected}\n\n{_shares(report)}" + _unkept(
+        report["operating_points"]
     )
 
 
@@ -271,9 +270,9 @@ def _abstention(found: Report, artifacts: Sequence[Report]) -> str:
     return (
         "## When it gives no answer\n\n"
         "The output `ood` says how far a picture is from frontal chest films; where it reaches the threshold, the "
-        "picture abstains: it has no label. Its unit is how far films' scores lie apart. It is a residual outside of "
-        f"the directions in which {fitted['films']} training films vary, in the middle of the network, and a linear "
-        f"unit that has seen what is no frontal film:{without}\n\n"
+        "picture abstains: it has no label. Its unit is how far films' scores lie apart. It is the larger of two "
+        f"figures from the middle of the network: what lies outside of the directions in which {fitted['films']} "
+        f"training films vary, and what a linear unit says that has seen what is no frontal film:{without}\n\n"
         + _table(["kind", "from", "terms as found", "pictures"], [*shown, *altered])
         + f"\n\nThe thresholds keep {found['kept']:.1%} of films like the {found['pictures']} of {found['split']}, "
         "which neither this nor int8 was chosen on (split conformal). Films of other sources are kept less often.\n\n"
