@@ -33,7 +33,8 @@ SOURCE_SIZE = (640, 560)  # px (height, width) at which a phantom is drawn befor
 # round each activation to 11 and 8 bits; CPUs compute halves in float32, and other hardware adds up in another order.
 TOLERANCES = {"fp32": 1e-2, "fp16": 0.1, "bf16": 0.3, "int8": 0.2}
 
-# Of `ood`, whose unit is how far films' scores lie apart: OODSHARE
+# Of `ood`, whose unit is how far films' scores lie apart, as many units; or that share of the golden inputs' own scores,
+# which lie tens of units from films and move with the rounding of large activations.
 
 
 def golden_inputs(contract: Contract) -> npt.NDArray[np.uint8]:
