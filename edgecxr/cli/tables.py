@@ -121,13 +121,13 @@ def bundle_table(bundle: Bundle) -> Table:
             f"p >= {point.threshold:.3f}: sensitivity {point.sensitivity:.1%}, specificity {point.specificity:.1%}"
         )
     abstention = bundle.abstention
-    for row in abstention.thresholds if abstention else ():
-        rows[f"abstains, {row.artifact} on {row.engine} in {row.precision}"] = f"ood >= {row.threshold:.4g}"
     rows["abstention"] = (
-        f"keeps {abstention.kept:.1%} of {abstention.split}, {abstention.pictures} pictures"
+        f"from {abstention.pictures} films of {abstention.split}, so that {abstention.kept:.1%} of such are answered"
         if abstention
         else "none: every picture gets a label, one that is no chest film too"
     )
+    for row in abstention.thresholds if abstention else ():
+        rows[f"abstains: {row.artifact} on {row.engine} in {row.precision}"] = f"ood >= {row.threshold:.4g}"
     for artifact in bundle.artifacts:
         preferred = ", preferred" if artifact.preferred else ""
         rows[artifact.file] = f"{artifact.format} {artifact.precision}, {artifact.bytes / 1e6:.1f} MB{preferred}"

@@ -228,8 +228,8 @@ def test_bad_options_are_one_sentence(
 
 def test_info_says_when_it_is_silent_or_that_it_never_is(edgecxr: Run, bundle: Path, tiny_bundle: Path) -> None:
     said = " ".join(edgecxr("info", bundle).stdout.split())
-    assert "abstains, model.int8.onnx on onnxruntime in int8 ood >= 2" in said
-    assert "keeps 99.5% of dev, 400 pictures" in said
+    assert "abstains: model.int8.onnx on onnxruntime in int8 ood >= 2" in said
+    assert "from 400 films of dev, so that 99.5% of such are answered" in said
     older = " ".join(edgecxr("info", tiny_bundle).stdout.split())
     assert "none: every picture gets a label, one that is no chest film too" in older
 
