@@ -92,9 +92,8 @@ def accuracies(dev: Logits, where: Mapping[str, Mapping[str, str]]) -> dict[str,
 
 def int8(point: str) -> bytes:
     """An int8 file of that size and depth, with fresh weights."""
-    chosen = student(point, 1) if point != BASE else recipe("default")
     size, blocks = map(int, point.split("/"))
-    chosen = replace(chosen, input_size=size, middle_blocks=blocks)
+    chosen = replace(recipe("default"), input_size=size, middle_blocks=blocks)
     graph = onnx_graph.convert(deploy.deploy_model(build(chosen, 3), chosen), 17)
     pictures = np.random.default_rng(0).integers(0, 256, (CALIBRATION, size, size), np.uint8)
     networks = Networks(graph, calibration_inputs(pictures, range(CALIBRATION)))

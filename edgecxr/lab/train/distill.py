@@ -20,6 +20,8 @@ from edgecxr.lab.train.batches import Places
 from edgecxr.lab.train.recipes import Distillation, Recipe
 
 LARGEST = 224  # px, of a student's input: more is slower than a smaller network is fast
+# Of the norms' statistics. With Keras's 0.99 they are still a twelfth the deeper teacher's after 250 steps.
+MOMENTUM = 0.97
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,10 @@ def begin(student: Any, teacher: Any) -> None:
 
 
 def with_features(student: Any) -> Any:
-    """`student` with its pooled features beside its logits: outputs float32 (N, K + F)."""
+    """`student` as it is trained: its pooled features beside its logits, outputs float32 (N, K + F)."""
+    for layer in student.get_layer(models.BACKBONE).layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = MOMENTUM
     beside = keras.layers.Concatenate(name="answers", dtype="float32")
     return keras.Model(student.input, beside([student.output, student.get_layer("pool").output]), name="student")
 

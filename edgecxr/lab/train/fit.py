@@ -21,7 +21,7 @@ import PIL
 from rich.console import Console
 
 import edgecxr
-from edgecxr.errors import UsageError
+from edgecxr.errors import DataError, UsageError
 from edgecxr.lab.ancestry import strangers
 from edgecxr.lab.dataset import Dataset, Example, check_outside
 from edgecxr.lab.run import (
@@ -292,10 +292,13 @@ def _answers(
     )
     pictures = np.empty(0, np.uint8)
     if not file.is_file():
+        hashes = corpus.hashes()
         with StopOnSignal() as stop:
             check = stop.check("while the teacher's pictures were decoded", around.folder)
             pictures = _load(corpus, teacher.contract, around.cache, around.console, check)
             check()
+        if corpus.hashes() != hashes:  # of another size they are read once more
+            raise DataError("a picture changed while it was read at the student's size and at the teacher's")
     found = computed_features(
         models.split(model, teacher.recipe)[0],
         pictures,
