@@ -43,7 +43,7 @@ POINTS = ("224/5", "224/2", "192/5", "192/3", "192/2", "160/2")  # px/middle blo
 BASE = "299/8"  # 0.1.0's
 EPOCHS = 2
 VIEWS = 2  # what two epochs see of most films
-TRAIN, TEST = 2000, 60  # films; the test split plays no part
+TRAIN, TEST = 1500, 60  # films; the test split plays no part
 CALIBRATION = 4  # pictures: ranges don't change a speed
 ROUNDS, CALLS = 15, 5
 
