@@ -97,7 +97,7 @@ def int8(point: str) -> bytes:
     graph = onnx_graph.convert(deploy.deploy_model(build(chosen, 3), chosen), 17)
     pictures = np.random.default_rng(0).integers(0, 256, (CALIBRATION, size, size), np.uint8)
     networks = Networks(graph, calibration_inputs(pictures, range(CALIBRATION)))
-    made = Quantizer(networks).build(Way("as trained", "nearest", "min-max"))
+    made = Quantizer(networks).build(Way())
     return onnx_graph.serialise(made, {})
 
 
