@@ -3,12 +3,14 @@ there is no answer."""
 
 from edgecxr.bundle.reader import (
     CARD,
+    DEFAULT,
     EMBEDDED,
     FORMATS,
     GOLDEN_EXPECTED,
     GOLDEN_INPUTS,
     MANIFEST,
     METADATA_PREFIX,
+    NAMED,
     PRECISIONS,
     SCHEMA,
     SUFFIX,
@@ -19,17 +21,20 @@ from edgecxr.bundle.reader import (
     load,
     manifest_digest,
     parse,
+    present,
 )
 from edgecxr.bundle.thresholds import Abstention, Threshold
 
 __all__ = [
     "CARD",
+    "DEFAULT",
     "EMBEDDED",
     "FORMATS",
     "GOLDEN_EXPECTED",
     "GOLDEN_INPUTS",
     "MANIFEST",
     "METADATA_PREFIX",
+    "NAMED",
     "PRECISIONS",
     "SCHEMA",
     "SUFFIX",
@@ -42,4 +47,5 @@ __all__ = [
     "load",
     "manifest_digest",
     "parse",
+    "present",
 ]
