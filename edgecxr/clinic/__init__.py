@@ -1,0 +1,1 @@
+"""What a clinic's network takes and gives: results as DICOM objects (`report`)."""
