@@ -1,1 +1,10 @@
-"""What a clinic's network takes and gives: results as DICOM objects (`report`)."""
+"""What a clinic's network takes and gives.
+
+source   whose film it is, taken over into what answers it
+report   an answer as DICOM objects
+outbox   a folder of them
+"""
+
+from edgecxr.clinic.report import ResultObject, answer, dicom_results
+
+__all__ = ["ResultObject", "answer", "dicom_results"]

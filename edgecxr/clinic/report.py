@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +24,12 @@ import numpy.typing as npt
 
 import edgecxr
 from edgecxr.bundle import Bundle
-from edgecxr.errors import ResultRefused, UnavailableError, UsageError
+from edgecxr.classifier import Classifier
+from edgecxr.errors import PictureRejected, UnavailableError, UsageError
+from edgecxr.pictures import files
 from edgecxr.pictures.decode import decode
 from edgecxr.records.prediction import Prediction
+from edgecxr.scoring import pipeline
 from edgecxr.views import overlay
 
 if TYPE_CHECKING:
@@ -49,7 +54,6 @@ FINDINGS = {
     "viral_pneumonia": ("75570004", "Viral pneumonia"),
 }
 SCHEME = "99EDGECXR"
-YES, NO = ("373066001", "Yes"), ("373067005", "No")  # CID 230
 CHEST_FILM = ("399208008", "Plain chest X-ray")
 
 
@@ -78,9 +82,9 @@ def dicom_results(
     Pure: UIDs follow from the film's SOP Instance UID and the bundle's digest, dates are the study's, so that the same
     film and answer give the same bytes. `prediction` may be one that was read back from a record.
 
-    Raises UsageError where `dicom` isn't the film that the prediction is of (by SHA-256), or the bundle not the one that
-    made it; ResultRefused where no result can be bound to the film (it doesn't say its UIDs, or whose it is can't be
-    read for certain); and UnavailableError without the extra `dicom-out`.
+    Raises UsageError where `dicom` isn't the film that the prediction is of (by SHA-256), or the bundle not the one
+    that made it; ResultRefused where no result can be bound to the film (it doesn't say its UIDs, or whose it is can't
+    be read for certain); and UnavailableError without the extra `dicom-out`.
     """
     if prediction.status == "rejected":
         return []
@@ -88,12 +92,9 @@ def dicom_results(
         raise UsageError("a result goes with the film that was scored, and these bytes have another hash")
     if prediction.provenance.bundle_sha256 != bundle.digest:
         raise UsageError(f"the prediction was made by another bundle than was given: {bundle.path}")
-    try:
-        from edgecxr.clinic import source
-    except ImportError as error:
-        raise UnavailableError(
-            f"results as DICOM need the extra 'dicom-out'; run: pip install 'edgecxr[cpu,dicom-out]' ({error})"
-        ) from None
+    check_extra()
+    from edgecxr.clinic import source
+
     film = source.read(dicom)
     results = [_finished(_report(film, prediction, bundle), film, bundle)]
     if evidence is not None and prediction.label is not None:
@@ -101,6 +102,35 @@ def dicom_results(
         drawn = overlay.side_by_side(pixels.astype(np.uint8), evidence[..., bundle.labels.index(prediction.label)])
         results.append(_finished(_capture(film, prediction, bundle, drawn), film, bundle))
     return results
+
+
+def answer(
+    classifier: Classifier, film: str | os.PathLike[str] | bytes, *, heat_map: bool = False
+) -> tuple[Prediction, list[ResultObject]]:
+    """The prediction for one film, a path or its bytes, and the objects that tell it; with `heat_map` the picture too.
+
+    No object for what is rejected, or isn't DICOM. Raises as `dicom_results`.
+    """
+    try:
+        data = film if isinstance(film, bytes) else files.read(Path(film))
+    except PictureRejected:
+        return classifier.predict(film), []
+    prediction, evidence = pipeline.explain(classifier.session, data)
+    if not isinstance(film, bytes):
+        prediction = replace(prediction, path=str(film))
+    if prediction.rendering is None:
+        return prediction, []
+    return prediction, dicom_results(data, prediction, classifier.bundle, evidence=evidence if heat_map else None)
+
+
+def check_extra() -> None:
+    """Raise UnavailableError without the extra `dicom-out`; loads it."""
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(
+            f"results as DICOM need the extra 'dicom-out'; run: pip install 'edgecxr[cpu,dicom-out]' ({error})"
+        ) from None
 
 
 def result_uid(film: str, bundle_sha256: str, what: str = "report") -> str:
@@ -127,7 +157,7 @@ def _report(film: Source, prediction: Prediction, bundle: Bundle) -> Dataset:
     )
     content = sr.MeasurementReport(
         observation_context=sr.ObservationContext(
-            observer_device_context=sr.ObserverContext(observer_type=_dcm("121007", "Device"), observer_identifying_attributes=observer)
+            observer_device_context=sr.ObserverContext(_dcm("121007", "Device"), observer)
         ),
         procedure_reported=_sct(*CHEST_FILM),
         imaging_measurements=_groups(film, prediction, bundle),
@@ -137,7 +167,7 @@ def _report(film: Source, prediction: Prediction, bundle: Bundle) -> Dataset:
     every = content[0].ContentSequence
     content[0].ContentSequence = [every[-1].ContentSequence[0].ContentSequence[-1]]
     made = _made(film, prediction)
-    report = sr.Comprehensive3DSR(
+    report: Dataset = sr.Comprehensive3DSR(
         evidence=[film.evidence()],
         content=content[0],
         is_complete=True,  # preliminary and unverified, as highdicom has it unless told otherwise
@@ -168,6 +198,7 @@ def _series(film: Source, bundle: Bundle, what: str) -> dict[str, Any]:
 def _groups(film: Source, prediction: Prediction, bundle: Bundle) -> list[Any]:
     """The answer, and where there is one each class with its probability; TID 1501."""
     from highdicom import sr
+    from pydicom.sr.codedict import codes
 
     def group(name: str, label: str | None = None, **what: Any) -> Any:
         return sr.MeasurementsAndQualitativeEvaluations(
@@ -180,31 +211,28 @@ def _groups(film: Source, prediction: Prediction, bundle: Bundle) -> list[Any]:
         )
 
     def number(name: Code, value: float) -> Any:
-        from pydicom.sr.codedict import codes
-
         return sr.Measurement(name=name, value=value, unit=codes.UCUM.NoUnits)
 
-    said = [sr.QualitativeEvaluation(_own("abstained", "Abstained from an answer"), _sct(*(NO if prediction.label else YES)))]
-    if prediction.label is not None:
-        said.append(sr.QualitativeEvaluation(_own("answer", "Most probable class"), finding(prediction.label)))
+    # Values speak for themselves: viewers show them without the names before them (dcmtk's dsr2html does).
+    answer = (
+        finding(prediction.label) if prediction.label is not None else _own("abstained", "Abstained from an answer")
+    )
     distance = []
     if prediction.ood_score is not None:
         distance.append(number(_own("ood_score", "Distance from films like those trained on"), prediction.ood_score))
+    said = [sr.QualitativeEvaluation(_own("answer", "Most probable class"), answer)]
     groups = [group("answer", qualitative_evaluations=said, measurements=distance or None)]
     # A film that the model doesn't know as one has probabilities in its record, which are worth nothing to a reader.
     for label in bundle.labels if prediction.label is not None else ():
+        first = label == prediction.label
+        rank = _own("first", "Most probable class") if first else _own("later", "Less probable than another class")
         groups.append(
             group(
-                label,
+                f"probability of {label}",
                 label,
                 finding_type=finding(label),
                 measurements=[number(_dcm("122157", "Probability"), prediction.probabilities[label])],
-                qualitative_evaluations=[
-                    sr.QualitativeEvaluation(
-                        _own("most_probable", "Is the most probable class"),
-                        _sct(*(YES if label == prediction.label else NO)),
-                    )
-                ],
+                qualitative_evaluations=[sr.QualitativeEvaluation(_own("rank", "Rank among the classes"), rank)],
             )
         )
     return groups
@@ -264,7 +292,7 @@ def _capture(film: Source, prediction: Prediction, bundle: Bundle, drawn: overla
     from highdicom.sc import SCImage
 
     made = _made(film, prediction)
-    capture = SCImage(
+    capture: Dataset = SCImage(
         pixel_array=drawn,
         photometric_interpretation="RGB",
         bits_allocated=8,
@@ -276,11 +304,14 @@ def _capture(film: Source, prediction: Prediction, bundle: Bundle, drawn: overla
         **_series(film, bundle, "evidence"),
         series_description=f"edgecxr evidence for {prediction.label}"[:50] + ", research use",
     )
+    del capture.DateOfSecondaryCapture, capture.TimeOfSecondaryCapture  # as InstanceCreationDate in `_finished`
     capture.PatientOrientation = None  # two films beside each other have none, and the source may not say its own
     capture.BodyPartExamined = "CHEST"  # unpaired, so that Laterality needn't be there
     capture.BurnedInAnnotation = "YES"
     capture.ImageType = ["DERIVED", "SECONDARY"]
-    capture.DerivationDescription = "The film, and the evidence for its most probable class over it (class activation map)"
+    capture.DerivationDescription = (
+        "The film, and the evidence for its most probable class over it (class activation map)"
+    )
     capture.ImageComments = "For research use. Not a segmentation."
     reference = type(film.evidence())()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = film.sop_class, film.sop_instance
