@@ -1,6 +1,7 @@
 """What a clinic's network takes and gives.
 
 source   whose film it is, taken over into what answers it
+content  what a report says
 report   an answer as DICOM objects
 outbox   a folder of them
 """

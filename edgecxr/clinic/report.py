@@ -34,7 +34,6 @@ from edgecxr.views import overlay
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-    from pydicom.sr.coding import Code
 
     from edgecxr.clinic.source import Source
 
@@ -44,17 +43,6 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 # Under which all UIDs here are derived (RFC 9562, version 5); any other would do, as long as it never changes.
 _NAMESPACE = uuid.UUID("0c9c24c9-c93a-5c5e-9d4f-1b8f0a4de1a7")
 _SERIES = {"report": 9701, "evidence": 9702}  # numbers that no modality's own series have
-
-# SNOMED CT, by a label in small letters. Its own name of COVID-19 is longer than Code Meaning's 64 characters. Other
-# labels are codes of our own, under the label itself.
-FINDINGS = {
-    "covid": ("840539006", "COVID-19"),
-    "covid_19": ("840539006", "COVID-19"),
-    "normal": ("17621005", "Normal"),
-    "viral_pneumonia": ("75570004", "Viral pneumonia"),
-}
-SCHEME = "99EDGECXR"
-CHEST_FILM = ("399208008", "Plain chest X-ray")
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ def dicom_results(
     from edgecxr.clinic import source
 
     film = source.read(dicom)
-    results = [_finished(_report(film, prediction, bundle), film, bundle)]
+    results = [_report(film, prediction, bundle)]
     if evidence is not None and prediction.label is not None:
         pixels = decode(dicom, bundle.preprocessing).pixels
         drawn = overlay.side_by_side(pixels.astype(np.uint8), evidence[..., bundle.labels.index(prediction.label)])
@@ -149,35 +137,35 @@ def _made(film: Source, prediction: Prediction) -> datetime:
     return film.made or datetime.fromisoformat(prediction.time_utc).replace(tzinfo=None)
 
 
-def _report(film: Source, prediction: Prediction, bundle: Bundle) -> Dataset:
+def _report(film: Source, prediction: Prediction, bundle: Bundle) -> ResultObject:
+    """The structured report: a document that refers to the film, and behind it its content, the last of elements."""
     from highdicom import sr
+    from pydicom.sr.codedict import codes
 
-    observer = sr.DeviceObserverIdentifyingAttributes(
-        uid=_uid("device", bundle.digest), name="edgecxr", manufacturer_name="edgecxr", model_name=bundle.name
-    )
-    content = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(
-            observer_device_context=sr.ObserverContext(_dcm("121007", "Device"), observer)
-        ),
-        procedure_reported=_sct(*CHEST_FILM),
-        imaging_measurements=_groups(film, prediction, bundle),
-    )
-    # highdicom copies the content and walks it twice, for the images that it refers to: half of the time. All of ours
-    # refer to one film, so one group stands for them until the document is there.
-    every = content[0].ContentSequence
-    content[0].ContentSequence = [every[-1].ContentSequence[0].ContentSequence[-1]]
+    from edgecxr.clinic import content
+
+    kind = content.kind(prediction, bundle, _uid("device", bundle.digest))
+    root = sr.ContainerContentItem(name=codes.cid7021.ImagingMeasurementReport, template_id="1500")
+    root.ContentSequence = sr.ContentSequence([sr.SourceImageForMeasurementGroup(film.sop_class, film.sop_instance)])
     made = _made(film, prediction)
     report: Dataset = sr.Comprehensive3DSR(
         evidence=[film.evidence()],
-        content=content[0],
+        content=root,
         is_complete=True,  # preliminary and unverified, as highdicom has it unless told otherwise
         content_date=made.date(),
         content_time=made.time(),
         **_series(film, bundle, "report"),
         series_description="edgecxr, research use",
     )
-    report.ContentSequence = every
-    return report
+    del report.ContentSequence
+    document = _finished(report, film, bundle)
+    told = content.encoded(
+        kind,
+        prediction,
+        (film.sop_class, film.sop_instance),
+        lambda name: _uid("tracking", name, film.sop_instance, bundle.digest),
+    )
+    return replace(document, data=document.data + told)
 
 
 def _series(film: Source, bundle: Bundle, what: str) -> dict[str, Any]:
@@ -193,98 +181,6 @@ def _series(film: Source, bundle: Bundle, what: str) -> dict[str, Any]:
         "device_serial_number": bundle.digest,
         "specific_character_set": "ISO_IR 192",
     }
-
-
-def _groups(film: Source, prediction: Prediction, bundle: Bundle) -> list[Any]:
-    """The answer, and where there is one each class with its probability; TID 1501."""
-    from highdicom import sr
-    from pydicom.sr.codedict import codes
-
-    def group(name: str, label: str | None = None, **what: Any) -> Any:
-        return sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=sr.TrackingIdentifier(
-                uid=_uid("tracking", name, film.sop_instance, bundle.digest), identifier=name
-            ),
-            algorithm_id=_algorithm(prediction, bundle, label),
-            source_images=[sr.SourceImageForMeasurementGroup(film.sop_class, film.sop_instance)],
-            **what,
-        )
-
-    def number(name: Code, value: float) -> Any:
-        return sr.Measurement(name=name, value=value, unit=codes.UCUM.NoUnits)
-
-    # Values speak for themselves: viewers show them without the names before them (dcmtk's dsr2html does).
-    answer = (
-        finding(prediction.label) if prediction.label is not None else _own("abstained", "Abstained from an answer")
-    )
-    distance = []
-    if prediction.ood_score is not None:
-        distance.append(number(_own("ood_score", "Distance from films like those trained on"), prediction.ood_score))
-    said = [sr.QualitativeEvaluation(_own("answer", "Most probable class"), answer)]
-    groups = [group("answer", qualitative_evaluations=said, measurements=distance or None)]
-    # A film that the model doesn't know as one has probabilities in its record, which are worth nothing to a reader.
-    for label in bundle.labels if prediction.label is not None else ():
-        first = label == prediction.label
-        rank = _own("first", "Most probable class") if first else _own("later", "Less probable than another class")
-        groups.append(
-            group(
-                f"probability of {label}",
-                label,
-                finding_type=finding(label),
-                measurements=[number(_dcm("122157", "Probability"), prediction.probabilities[label])],
-                qualitative_evaluations=[sr.QualitativeEvaluation(_own("rank", "Rank among the classes"), rank)],
-            )
-        )
-    return groups
-
-
-def _algorithm(prediction: Prediction, bundle: Bundle, label: str | None) -> Any:
-    """What answered, and how, with the operating points of `label`; TID 4019."""
-    from highdicom import sr
-
-    made = prediction.provenance
-    points = [
-        f"p >= {point.threshold:.6g}: sensitivity {point.sensitivity:.4f}, specificity {point.specificity:.4f}, on "
-        f"{point.pictures} pictures of {point.split}"
-        for point in bundle.operating_points
-        if point.label == label
-    ]
-    return sr.AlgorithmIdentification(
-        name=bundle.name,
-        version=bundle.version,
-        family=_dcm("123110", "Artificial Intelligence"),
-        parameters=[
-            f"bundle SHA-256: {bundle.digest}",
-            f"engine: {made.engine}, {made.provider}, on {made.device}",
-            f"precision: {made.precision}",
-            f"calibration: temperature {bundle.temperature:.6g}",
-            *([f"operating points: {'; '.join(points)}"] if points else []),
-        ],
-    )
-
-
-def finding(label: str) -> Code:
-    """What a label is called in a report."""
-    known = FINDINGS.get(label.casefold().replace(" ", "_").replace("-", "_"))
-    return _sct(*known) if known else _own(label, label)
-
-
-def _own(value: str, meaning: str) -> Code:
-    return _code(value, SCHEME, meaning)
-
-
-def _dcm(value: str, meaning: str) -> Code:
-    return _code(value, "DCM", meaning)
-
-
-def _sct(value: str, meaning: str) -> Code:
-    return _code(value, "SCT", meaning)
-
-
-def _code(value: str, scheme: str, meaning: str) -> Code:
-    from pydicom.sr.coding import Code
-
-    return Code(value, scheme, meaning)
 
 
 def _capture(film: Source, prediction: Prediction, bundle: Bundle, drawn: overlay.Pixels) -> Dataset:

@@ -12,11 +12,11 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-import tiny
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 import edgecxr
+import tiny
 from clinic.films import FILM, SERIES, STUDY, film
 from common import noisy
 from edgecxr.clinic import ResultObject, answer, dicom_results, source
