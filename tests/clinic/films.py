@@ -30,7 +30,9 @@ def film(seed: int = 0, samples: np.ndarray | None = None, **changes: Any) -> by
         "PatientName": "Roe^Jane",
         "PatientID": "JR-1961",
         "IssuerOfPatientID": "CLINIC",
-        "OtherPatientIDsSequence": Sequence([item(PatientID="OTHER-7", IssuerOfPatientID="ELSEWHERE")]),
+        "OtherPatientIDsSequence": Sequence(
+            [item(PatientID="OTHER-7", IssuerOfPatientID="ELSEWHERE", TypeOfPatientID="TEXT")]
+        ),
         "PatientBirthDate": "19610304",
         "PatientSex": "F",
         "PatientAge": "065Y",

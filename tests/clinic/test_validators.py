@@ -27,10 +27,10 @@ def tool(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The report and the picture of a film, one of a film with names in several scripts, and one of an abstention."""
+    """The report and the picture of a film, one of a film whose names are in two scripts, and one of an abstention."""
     classifier = edgecxr.Classifier()
     dicom, folder = film(), tmp_path_factory.mktemp("results")
-    other = film(PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう", SpecificCharacterSet=["", "ISO 2022 IR 87"])
+    other = film(PatientName="Müller^Jörg=山田^太郎", SpecificCharacterSet="GB18030")
     prediction, evidence = pipeline.explain(classifier.session, dicom)
     assert evidence is not None and prediction.status == "scored"
     abstained = replace(prediction, status="abstained", label=None, ood_score=9.5)
@@ -63,7 +63,7 @@ def test_dciodvfy_would_find_one(results: dict[str, Path], tmp_path: Path) -> No
     [
         ("report", ["COVID-19", "Viral pneumonia", "Most probable class", "xception-cxr", "UNVERIFIED", "Jane Roe"]),
         ("abstained", ["Abstained from an answer", "9.5"]),
-        ("names", ["山田"]),
+        ("names", ["Jörg Müller"]),
     ],
 )
 def test_dsr2html_shows_it(results: dict[str, Path], name: str, shown: list[str]) -> None:
