@@ -101,6 +101,10 @@ def _threshold(scores: Floats, own: Floats, target: float) -> float:
     `own` are the class's scores, highest first.
     """
     # The tolerance undoes what a product like 0.95 * 20 gains in binary.
-    lowest = own[max(0, int(np.ceil(target * len(own) - 1e-9)) - 1)]
+    return midway(scores, own[max(0, int(np.ceil(target * len(own) - 1e-9)) - 1)])
+
+
+def midway(scores: Floats, lowest: float) -> float:
+    """The threshold midway between `lowest`, one of `scores` (N,) that has to be found, and the next lower of them."""
     lower = scores[scores < lowest]
     return float((lowest + (lower.max() if len(lower) else 0.0)) / 2)
