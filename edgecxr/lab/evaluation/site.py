@@ -81,6 +81,8 @@ def films_needed(kept: float) -> int:
 def halves(dataset: Dataset, seed: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """The films that fit and those that report, divided by group within each class; the same ones for a seed.
 
+    Of an odd number of groups one more fits: what is fitted is what may be claimed.
+
     Raises DataError for films of one class, and for a class of fewer than LEAST_GROUPS groups.
     """
     if len(dataset.labels) < 2:
@@ -94,7 +96,7 @@ def halves(dataset: Dataset, seed: int) -> tuple[tuple[Example, ...], tuple[Exam
                 f"{label} has {count}: {dataset.name}"
             )
     divided = folds(dataset, 2, seed)[0]
-    return tuple(e for e in divided.examples if e.split != "test"), divided.split("test")
+    return divided.split("test"), tuple(example for example in divided.examples if example.split != "test")
 
 
 def groups_of(examples: Sequence[Example]) -> dict[str, int]:
