@@ -137,8 +137,7 @@ def _sentences(told: Mapping[str, Any]) -> list[str]:
     ]
     if told["abstention"]:
         said.append(f"at least {told['abstention']['kept']:.1%} of each class is answered, of films like these")
-    less = [p for p in reported if (p["sensitivity"]["interval95"] or (0, 1))[1] < p["target_sensitivity"]]
-    return [*said, *told["not_claimed"], *(f"on the half that reports {sentence}" for sentence in unkept(less))]
+    return [*said, *told["not_claimed"], *(f"on the half that reports {sentence}" for sentence in unkept(reported))]
 
 
 def comparison(told: Mapping[str, Any]) -> list[list[str]]:

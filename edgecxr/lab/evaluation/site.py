@@ -20,9 +20,9 @@ from edgecxr.errors import DataError
 from edgecxr.lab.dataset import Dataset, Example, folds
 from edgecxr.lab.evaluation import abstention
 from edgecxr.lab.evaluation.bootstrap import Bools, Floats, Ints
-from edgecxr.lab.evaluation.operating import TARGETS, midway
+from edgecxr.lab.evaluation.operating import SITE, TARGETS, midway
 
-SPLIT = "site"  # as a bundle calls the films that its site's numbers were fitted on
+SPLIT = SITE  # as a bundle calls the films that its site's numbers were fitted on
 CONFIDENCE = 0.95  # with which an operating point's sensitivity is promised
 # Events that a regression needs for each parameter (Peduzzi et al., J Clin Epidemiol 49, 1996): a temperature is one
 # parameter, and a wrong answer its rarer event.

@@ -18,7 +18,8 @@ LABELS = ("covid", "normal")
 
 def films(*counts: tuple[str, str, int], films_of_a_group: int = 1) -> Scored:
     """`counts` of (label, answer, films), each a group of its own unless several share one; logits of 4 to 0."""
-    examples, logits = [], []
+    examples: list[Example] = []
+    logits: list[list[float]] = []
     for label, answer, count in counts:
         for number in range(count):
             group = f"{label}-{answer}-{number // films_of_a_group}"
