@@ -80,8 +80,8 @@ def check_call(path: Path | None, output: Path, name: str, kept: float, overwrit
         raise BundleError(f"calibrate needs a bundle as it was exported, this one is {of}'s already: {bundle.path}")
     if not bundles.LABEL.fullmatch(f"{bundle.version}+{name}"):
         raise UsageError(f"the version and the site's name together have at most 63 characters, got {name}")
-    if output.resolve() in (bundle.folder.resolve(), bundles.EMBEDDED.resolve()):
-        raise UsageError(f"a site's bundle never takes the place of the one that it is made from, got {output}")
+    if output.resolve() == bundle.folder.resolve() or output.resolve().parent == bundles.EMBEDDED.resolve().parent:
+        raise UsageError(f"a site's bundle takes the place of no bundle that it is or could be made from, got {output}")
     if os.path.lexists(output):
         if not overwrite:
             raise UsageError(f"the output exists; give --overwrite to replace it: {output}")

@@ -233,7 +233,7 @@ def test_training_films_are_left_out(local: Path, source: Path, tmp_path: Path) 
         ({"covid": 9}, ["-o", "site"], UsageError, "named NAME.edgecxr"),
         ({"covid": 9}, ["-o", "absent/site.edgecxr"], UsageError, "in a folder that exists"),
         ({"covid": 9}, ["-o", "local/covid/site.edgecxr"], UsageError, "outside of it") ,
-        ({"covid": 9}, ["-o", "source.edgecxr", "--overwrite"], UsageError, "never takes the place"),
+        ({"covid": 9}, ["-o", "source.edgecxr", "--overwrite"], UsageError, "takes the place of no bundle"),
         ({"covid": 9}, ["-m", "source.edgecxr/model.fp32.onnx"], BundleError, "doesn't say its"),
     ],
 )  # fmt: skip
