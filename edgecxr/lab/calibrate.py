@@ -150,6 +150,8 @@ def calibrate(
     )
     counted = site.claims(_groups(bundle, fit), site.wrong_groups(*_three(fit)), _share(bundle, kept))
     notes = [claim.missing for claim in counted if not claim.possible]
+    there = {claim.label for claim in counted}
+    notes += [f"nothing is claimed of {label}, there is no film of it" for label in bundle.labels if label not in there]
     numbers, facts = _fitted(bundle, fit, counted, notes)
     whose = [claim for claim in counted if claim.kind == "abstention"]
     if whose and all(claim.possible for claim in whose):

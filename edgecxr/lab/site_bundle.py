@@ -151,6 +151,8 @@ def comparison(told: Mapping[str, Any]) -> list[list[str]]:
     points = [{(p["label"], p["target_sensitivity"]): p for p in one["operating_points"]} for one in (before, after)]
     for label, target in sorted({*points[0], *points[1]}):
         found = [one.get((label, target)) for one in points]
+        if all(point is None or point["sensitivity"]["value"] is None for point in found):
+            continue  # a class without films
         for key in ("sensitivity", "specificity"):
             rows.append([f"{label} at {target:.0%}: {key}", *("–" if p is None else _share(p[key]) for p in found)])
     if before["silence"] and after["silence"]:
