@@ -151,7 +151,7 @@ def verdict(found: Mapping[str, Any]) -> list[str]:
     silent = [f"{found[key]} {key}" for key in ("abstained", "rejected") if found[key]]
     undecided = [row["why"] for row in found["requirements"] if row["deciding"] is None]
     return [
-        f"of {found['pictures']} films" + (f", {' and '.join(silent)}, which count as not found" if silent else ""),
+        f"on {found['pictures']} films" + (f", {' and '.join(silent)}, which count as not found" if silent else ""),
         *undecided,
         f"acceptance: {'passed' if found['passed'] else 'FAILED'}",
     ]

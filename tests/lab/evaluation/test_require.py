@@ -38,7 +38,7 @@ def test_a_bundle_that_is_good_enough_passes(tiny_bundle: Path, films: Path, tmp
     result = call(tiny_bundle, films, *wanted, "-o", page)
     assert result.exit_code == 0, (result.output, result.exception)
     assert result.stdout.rstrip().splitlines()[-1].strip() == "acceptance: passed"
-    assert "<b>Passed</b> of 100 films." in page.read_text()
+    assert "<b>Passed</b> on 100 films." in page.read_text()
     assert "sensitivity(covid)&gt;=0.75" in page.read_text()
 
 
