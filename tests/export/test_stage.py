@@ -508,3 +508,18 @@ def test_a_label_that_no_bundle_can_hold(run_folder: Path, folder: Path, tmp_pat
 def test_the_embedded_bundle_is_never_of_full_range(run_folder: Path, folder: Path) -> None:
     with pytest.raises(UsageError, match="embedded bundle runs on any CPU"):
         export(run_folder, bundles.EMBEDDED, folder, options=Options(full_range=True), overwrite=True)
+
+
+def test_outliers_that_can_t_be_learnt_from_end_it(run_folder: Path, folder: Path, cache: Path, tmp_path: Path) -> None:
+    empty, films = tmp_path / "empty", tmp_path / "films"
+    empty.mkdir()
+    (films / "hand").mkdir(parents=True)
+    film = next((folder / "covid").iterdir())
+    shutil.copy(film, films / "hand" / "1.png")
+    for outliers, said in (
+        (empty, "outliers are expected"),
+        (films, "an outlier may not be one of the labelled films"),
+    ):
+        with pytest.raises(DataError, match=said):
+            export(run_folder, tmp_path / "x.edgecxr", folder, outliers=outliers, cache=cache)
+    assert not (tmp_path / "x.edgecxr").exists()

@@ -19,7 +19,9 @@ Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 
 DIRECTIONS = 64  # of the subspace in which films vary
-STRENGTH = 1.0  # chosen with kinds, ways and sources left out: 10 finds ways that were left out less often
+# Chosen among 0.3 to 100 on kinds that may be learnt from, each repository and way left out in turn, at the threshold
+# that is kept: 84 % of them are turned away with 1, 89 with 10, 90 with 30 and 100.
+STRENGTH = 30.0
 HELD = 4  # every fourth film sets the scales
 KEPT = 0.995  # of clean films
 

@@ -95,7 +95,21 @@ def quantize(
         {},
     )
     quantizer.quantize_model()
-    return canonical(take_uint8(quantizer.model.model))
+    return canonical(take_uint8(_read_as_stored(quantizer.model.model, head_nodes(model))))
+
+
+def _read_as_stored(model: Any, outside: Collection[str]) -> Any:
+    """Let the nodes `outside` of the integers (their names) read an activation as it is stored, in 8 bits.
+
+    The quantizer lets `ood` read the float sum in the middle, before it is rounded. An engine then computes that sum in
+    floats, and not as it does where integers alone read it: the logits could change.
+    """
+    stored = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    read = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    for node in model.graph.node:
+        if node.name in outside:
+            node.input[:] = [read[stored[name]] if name in stored else name for name in node.input]
+    return model
 
 
 def mean_logits(model: Any, precision: str, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
