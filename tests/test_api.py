@@ -32,6 +32,7 @@ ORDER = (
     {"scoring"},
     {"device"},
     {"classifier"},
+    {"clinic"},
     {"bench", "lab"},
     {"edgecxr_export", "cli"},
 )
