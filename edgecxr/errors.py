@@ -11,6 +11,7 @@
     ├── StorageError      70   what has to be kept can't be written: a full disk
     ├── Interrupted  130/143   stopped by Ctrl-C or SIGTERM with everything saved
     ├── ReaderLeft       141   nobody reads stdout any more, as `| head` leaves it
+    ├── ResultRefused      1   one film's result can't be told as DICOM; the record is there all the same
     └── PictureRejected    -   one picture can't be scored; it becomes a `rejected` record and never ends a run
 
 Every message is one sentence that says what was expected and ends with what was received.
@@ -77,6 +78,12 @@ class ReaderLeft(EdgecxrError):  # noqa: N818  no error, and the shell's exit co
     """Nobody reads stdout any more; nothing is said of it."""
 
     exit_code = 141
+
+
+class ResultRefused(EdgecxrError):  # noqa: N818  as PictureRejected
+    """One film whose result can't be told as DICOM; the message holds nothing from the film's metadata."""
+
+    exit_code = 1
 
 
 class PictureRejected(EdgecxrError):  # noqa: N818  the name of what happened, and of the status it leads to
