@@ -54,6 +54,16 @@ def infer(
             "--stdin", help="Stay loaded: a path a line on stdin, for each at once a record a line on stdout."
         ),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Stay, and score what arrives in a folder, each file once it is whole; go on with the output.",
+        ),
+    ] = False,
+    poll: Annotated[
+        bool, typer.Option("--poll", help="With --watch, look at the folder again and again: for network shares.")
+    ] = False,
     recursive: Annotated[bool, typer.Option(help="Walk into folders of folders.")] = True,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first rejected picture.")] = False,
     limit: Annotated[
@@ -86,6 +96,7 @@ def infer(
     golden vectors, 70 records can't be kept, 130 and 143 stopped with everything in hand written.
     """
     from edgecxr.bundle import load
+    from edgecxr.clinic import watch as watching
     from edgecxr.device.golden import self_test as check_golden
     from edgecxr.engines.select import Asked
     from edgecxr.records import output as recording
@@ -101,6 +112,13 @@ def infer(
         raise UsageError("--stdin takes paths from stdin and writes to stdout: no PATH, -o FILE or --limit beside it")
     if not stdin and not paths:
         raise UsageError("no pictures were named; give files, folders, or --stdin")
+    if watch and (stdin or output is None or to_stdout or recording.is_csv(output) or len(paths or ()) != 1):
+        raise UsageError("--watch takes one folder and writes JSON lines; name them with -o FILE.jsonl")
+    if watch and (overwrite or limit or fail_fast):
+        raise UsageError("--watch goes on with its output, and has no end: no --overwrite, --limit or --fail-fast")
+    if poll and not watch:
+        raise UsageError("--poll says how --watch looks at a folder; give both")
+    resume = resume or watch
     if as_json and to_stdout:
         raise UsageError("--json and records on stdout both want stdout; write the records to a file")
     if resume and (output is None or to_stdout):
@@ -108,7 +126,11 @@ def infer(
     if to_stdout:
         streams.check_stdout()
     place = None if output is None or to_stdout else recording.check(output, overwrite=overwrite, going_on=resume)
-    inputs = None if stdin else folder.find(paths or [], place, recursive=recursive, limit=limit)
+    inputs = None
+    if watch and paths and place:
+        inputs = watching.find(paths[0], place, recursive=recursive)
+    elif not stdin:
+        inputs = folder.find(paths or [], place, recursive=recursive, limit=limit)
     session = open_session(
         load(model),
         Asked(engine, device, precision),
@@ -127,6 +149,10 @@ def infer(
         job = folder.prepare(session, inputs, place, options, overwrite=overwrite, going_on=resume, to_stdout=to_stdout)
         for note in () if quiet else job.notes:
             err.print(terminal.printable(f"resumed: {note}"))
+        if watch and paths and place:
+            watching.watch(job, inputs, paths[0], place, poll=poll, recursive=recursive)
+            _report(job, out, err, as_json=as_json, quiet=quiet)
+            raise typer.Exit(128 + (job.signal or 0))
         bar = terminal.progress(err, "scoring")
         with bar:
             bar.disable = bar.disable or quiet

@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,9 +75,9 @@ class Guard:
         self._wrapper = wrapper
         wrapper.recv = self.recv  # type: ignore[method-assign]
 
-    def recv(self, size: int) -> bytearray:
-        """`size` bytes, or fewer where the connection ended; raises OSError where they may not be had."""
-        sock = self._wrapper.socket
+    def recv(self, nr_bytes: int) -> bytearray:
+        """`nr_bytes`, or fewer where the connection ended; raises OSError where they may not be had."""
+        sock, size = self._wrapper.socket, nr_bytes
         if sock is None:
             raise ConnectionError("the connection was closed")
         # Some count the six bytes of a PDU's head, or a PDV's, to the length that was announced, and some don't.
@@ -149,10 +150,8 @@ class Guard:
         return left
 
     def _settle(self, sock: socket.socket) -> None:
-        try:
+        with suppress(OSError):
             sock.settimeout(self._limits.quiet_seconds)  # of an answer that the other side doesn't take
-        except OSError:
-            pass
 
     def _refused(self, reason: str) -> ConnectionError:
         log.warning("connection from %s closed: %s", self._association.requestor.address, reason)

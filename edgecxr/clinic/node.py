@@ -1,13 +1,13 @@
 """The network edge: who may connect, what is taken, and which status each film gets. C-ECHO and C-STORE, nothing else.
 
-    connection -> host allowed? room? -> Guard -> association -> AET and host allowed? -> C-STORE -> spool -> status
+connection -> host allowed? room? -> Guard -> association -> AET and host allowed? -> C-STORE -> spool -> status
 
-    0x0000  the film is on the disk, or was already
-    0x0111  another film has this SOP Instance UID
-    0x0117  what was given as a UID is none
-    0xA700  the disk is full, or fails
-    0xA900  the film says another UID than its sender
-    0xC000  it is no data set that can be read
+0x0000  the film is on the disk, or was already
+0x0111  another film has this SOP Instance UID
+0x0117  what was given as a UID is none
+0xA700  the disk is full, or fails
+0xA900  the film says another UID than its sender
+0xC000  it is no data set that can be read
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Listener:
         ]
         host = "" if self._allowed else "127.0.0.1"
         try:
-            self._server = ae.make_server(
+            self._server: Any = ae.make_server(
                 (host or "0.0.0.0", address.port),
                 ssl_context=address.tls,
                 evt_handlers=handlers,
@@ -150,10 +150,10 @@ class Listener:
             return False
         return True
 
-    def _opened(self, event: evt.Event) -> None:
+    def _opened(self, event: Any) -> None:
         self._guards[event.assoc] = Guard(event.assoc, self._limits, self._budget)
 
-    def _requested(self, event: evt.Event) -> None:
+    def _requested(self, event: Any) -> None:
         self._guards[event.assoc].request_is_whole()
         requestor = event.assoc.requestor
         aet, host = str(requestor.primitive.calling_ae_title).strip(), requestor.address
@@ -162,7 +162,7 @@ class Listener:
             event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognised
             event.assoc.kill()
 
-    def _rejected(self, event: evt.Event) -> None:
+    def _rejected(self, event: Any) -> None:
         primitive = event.assoc.requestor.primitive
         calling, called = (_shown(str(title)) for title in (primitive.calling_ae_title, primitive.called_ae_title))
         log.warning(
@@ -170,7 +170,7 @@ class Listener:
             calling, event.assoc.requestor.address, called, self._aet, self._limits.associations,
         )  # fmt: skip
 
-    def _store(self, event: evt.Event) -> Dataset:
+    def _store(self, event: Any) -> Dataset:
         """Keep a film, and only then say so."""
         uid, caller = str(event.request.AffectedSOPInstanceUID), event.assoc.requestor.ae_title
         if not _UID.fullmatch(uid):
@@ -196,7 +196,7 @@ class Listener:
             self._received(entry)
         return _status(0x0000)
 
-    def _refused(self, event: evt.Event, code: int, reason: str) -> Dataset:
+    def _refused(self, event: Any, code: int, reason: str) -> Dataset:
         peer = event.assoc.requestor
         log.warning("film of %s from %s refused: %s (0x%04X)", _shown(peer.ae_title), peer.address, reason, code)
         return _status(code, reason)

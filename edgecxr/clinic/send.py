@@ -8,11 +8,13 @@ is, with the same bytes under the same UID, and is counted.
 from __future__ import annotations
 
 import heapq
+import io
 import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pydicom import dcmread
 from pynetdicom import AE, _config
@@ -105,8 +107,6 @@ class Line:
 
     def send(self, data: bytes) -> int:
         """The status of an object that the target has; raises Refused and Unanswered."""
-        import io
-
         assert self._association is not None
         try:
             status = self._association.send_c_store(dcmread(io.BytesIO(data)))
@@ -190,7 +190,7 @@ class Sender:
     def _attempt(self, since: float, entry: Entry, result: str) -> float | None:
         """Seconds until the next one, or None where there is none; raises OSError where it can't be noted."""
         way = (result, str(self.target))
-        facts = {"result": result, "target": str(self.target)}
+        facts: dict[str, Any] = {"result": result, "target": str(self.target)}
         try:
             self._line.open()
         except Unreachable as unreachable:
@@ -226,7 +226,7 @@ class Sender:
         with self._changed:
             self._changed.wait_for(lambda: self._ended, seconds)
 
-    def _end(self, entry: Entry, event: str, **facts: object) -> None:
+    def _end(self, entry: Entry, event: str, **facts: Any) -> None:
         entry.note(event, sync=True, **facts)
         if event == "given_up":
             log.error("result of film %s to %s is given up", entry.name, self.target)

@@ -77,7 +77,7 @@ class Entry:
 class Spool:
     """A folder of films, held by one process. Raises StorageError or OSError where something can't be kept."""
 
-    def __init__(self, folder: Path, room: Room = Room()) -> None:  # noqa: B008  frozen
+    def __init__(self, folder: Path, room: Room = Room()) -> None:
         self.folder, self.room = folder, room
         self._moving = threading.Lock()
 
