@@ -21,7 +21,6 @@ from edgecxr.clinic.service import Node, Settings
 from edgecxr.clinic.spool import Room, Spool
 from edgecxr.scoring.session import Session, open_session
 
-
 ROOMY = Room(free_bytes=0)
 
 
