@@ -77,6 +77,7 @@ def listen(
         return
     service = load_lab("edgecxr.clinic.service", "node")
     node, sending = load_lab("edgecxr.clinic.node", "node"), load_lab("edgecxr.clinic.send", "node")
+    load_lab("highdicom", "node")  # which takes a second, and not of the first film's time
     from edgecxr.bundle import load
     from edgecxr.clinic.spool import Room, Spool
     from edgecxr.device.golden import self_test as check_golden

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ MAX_ELEMENTS = 50_000  # of a file, items and fragments included; a film has som
 MAX_DEPTH = 16  # of sequences in sequences; a film's go to 4
 MAX_INFLATION = 32  # times the deflated bytes; films deflate to a half, and to a tenth where most is background
 MAX_INFLATED = 200 << 20  # bytes; 80 megapixels of 16 bits are 160 MB
+MAX_COPIED = 1 << 16  # bytes of one element of a patient's or a study's; a long text has 10,240 characters
 MAX_VALUE = 1 << 18  # bytes of a value that is kept; 65,536 entries of a LUT, of 16 bits each, are half of it
 
 UNDEFINED = 0xFFFFFFFF
@@ -204,6 +205,37 @@ def sop_class_and_instance(data: bytes) -> tuple[str, str]:
     return found[SOP_CLASS], found[SOP_INSTANCE]
 
 
+@dataclass(frozen=True)
+class Field:
+    """An element as it stands in a file: its bytes, or of a sequence every item."""
+
+    vr: str
+    data: bytes = b""
+    items: tuple[Mapping[int, Field], ...] = ()
+
+
+def copied(data: bytes, wanted: Collection[int], vr_of: Callable[[int], str]) -> tuple[dict[int, Field], str]:
+    """The `wanted` elements of a file's top level as they stand there, and the order of numbers, "<" or ">".
+
+    For what is to be said of the same patient elsewhere; never asked for to score. `vr_of` gives a tag's value
+    representation, and "" for what is to be left out of sequences. Raises PictureRejected, also where one of them
+    stands twice: whose film it is would be a guess.
+    """
+    walk, place, _ = _open(memoryview(data), MAX_INFLATED)
+    found: dict[int, Field] = {}
+    while place < len(walk.data):
+        tag, vr, length, start = walk.head(place, walk.explicit)
+        if tag == PIXELS:
+            break
+        if tag in wanted:
+            if tag in found:
+                raise PictureRejected("corrupt", "a DICOM element stands there twice")
+            found[tag], place = walk.field(tag, vr, length, start, walk.explicit, 1, vr_of)
+        else:
+            place = walk.step(tag, vr, length, start, walk.explicit, 1)
+    return found, walk.order
+
+
 def _open(data: memoryview, limit: int, *, whole: bool = True) -> tuple[_Walk, int, str]:
     """A walk over a file's data set, where that begins, and the transfer syntax."""
     start = _PREAMBLE + 4 if bytes(data[_PREAMBLE : _PREAMBLE + 4]) == b"DICM" else 0
@@ -292,6 +324,56 @@ class _Walk:
                 raise _damaged()
             pieces.append(self.data[start : start + length])
             place = start + length
+
+    def step(self, tag: int, vr: bytes, length: int, start: int, explicit: bool, depth: int) -> int:
+        """The place behind an element."""
+        return self._value(tag, vr, length, start, explicit, depth)[1]
+
+    def field(
+        self, tag: int, vr: bytes, length: int, start: int, explicit: bool, depth: int, vr_of: Callable[[int], str]
+    ) -> tuple[Field, int]:
+        """An element with all that it holds, and the place behind it; empty where it isn't of `vr_of`'s kind."""
+        kind = vr_of(tag)
+        if kind != "SQ" or vr not in (b"", b"SQ", b"UN"):
+            place = self.step(tag, vr, length, start, explicit, depth)
+            if length == UNDEFINED or kind == "SQ":
+                return Field(""), place
+            if length > MAX_COPIED:
+                raise PictureRejected("implausible", "a DICOM element is longer than it ever is")
+            return Field(kind, bytes(self.data[start:place])), place
+        if depth > MAX_DEPTH:
+            raise PictureRejected("too_many_parts", f"more than {MAX_DEPTH} DICOM sequences in each other")
+        explicit = explicit and vr != b"UN"
+        end, place = None if length == UNDEFINED else start + length, start
+        items: list[Mapping[int, Field]] = []
+        while end is None or place < end:
+            item, _, item_length, inside = self.head(place, explicit=False)
+            if item == SEQUENCE_END and end is None:
+                return Field(kind, items=tuple(items)), inside
+            if item != ITEM:
+                raise _damaged()
+            values, place = self._fields(inside, item_length, explicit, depth, vr_of)
+            items.append(values)
+        if place != end:
+            raise _damaged()
+        return Field(kind, items=tuple(items)), place
+
+    def _fields(
+        self, place: int, length: int, explicit: bool, depth: int, vr_of: Callable[[int], str]
+    ) -> tuple[dict[int, Field], int]:
+        """Every known element of an item, and the place behind it."""
+        end = None if length == UNDEFINED else place + length
+        values: dict[int, Field] = {}
+        while end is None or place < end:
+            tag, vr, length, start = self.head(place, explicit)
+            if tag == ITEM_END and end is None:
+                return values, start
+            field, place = self.field(tag, vr, length, start, explicit, depth + 1, vr_of)
+            if field.vr:
+                values[tag] = field
+        if place != end:
+            raise _damaged()
+        return values, place
 
     def _value(self, tag: int, vr: bytes, length: int, start: int, explicit: bool, depth: int) -> tuple[Value, int]:
         """An element's value, and the place behind it; walks items that are wanted, or don't say where they end."""
