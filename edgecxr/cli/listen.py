@@ -85,6 +85,7 @@ def listen(
     from edgecxr.scoring.session import open_session
     from edgecxr.system.signals import StopOnSignal
 
+    _silence()
     log_to_stderr("DEBUG" if verbose else "WARNING")
     targets = tuple(dict.fromkeys(sending.Target.parse(text) for text in send or ()))
     address = node.Address(
@@ -113,6 +114,16 @@ def listen(
         finally:
             running.close()
     raise typer.Exit(128 + (stopped.signal or 0))
+
+
+def _silence() -> None:
+    """What libraries of DICOM warn of and log quotes what they read, and that is of patients."""
+    import logging
+    import warnings
+
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "pynetdicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _look(folder: Path, *, requeue: bool, as_json: bool) -> None:

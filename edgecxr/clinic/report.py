@@ -127,7 +127,9 @@ def _report(film: Source, prediction: Prediction, bundle: Bundle) -> Dataset:
     )
     content = sr.MeasurementReport(
         observation_context=sr.ObservationContext(
-            observer_device_context=sr.ObserverContext(observer_type=_dcm("121007", "Device"), observer_identifying_attributes=observer)
+            observer_device_context=sr.ObserverContext(
+                observer_type=_dcm("121007", "Device"), observer_identifying_attributes=observer
+            )
         ),
         procedure_reported=_sct(*CHEST_FILM),
         imaging_measurements=_groups(film, prediction, bundle),
@@ -184,7 +186,11 @@ def _groups(film: Source, prediction: Prediction, bundle: Bundle) -> list[Any]:
 
         return sr.Measurement(name=name, value=value, unit=codes.UCUM.NoUnits)
 
-    said = [sr.QualitativeEvaluation(_own("abstained", "Abstained from an answer"), _sct(*(NO if prediction.label else YES)))]
+    said = [
+        sr.QualitativeEvaluation(
+            _own("abstained", "Abstained from an answer"), _sct(*(NO if prediction.label else YES))
+        )
+    ]
     if prediction.label is not None:
         said.append(sr.QualitativeEvaluation(_own("answer", "Most probable class"), finding(prediction.label)))
     distance = []
@@ -280,7 +286,9 @@ def _capture(film: Source, prediction: Prediction, bundle: Bundle, drawn: overla
     capture.BodyPartExamined = "CHEST"  # unpaired, so that Laterality needn't be there
     capture.BurnedInAnnotation = "YES"
     capture.ImageType = ["DERIVED", "SECONDARY"]
-    capture.DerivationDescription = "The film, and the evidence for its most probable class over it (class activation map)"
+    capture.DerivationDescription = (
+        "The film, and the evidence for its most probable class over it (class activation map)"
+    )
     capture.ImageComments = "For research use. Not a segmentation."
     reference = type(film.evidence())()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = film.sop_class, film.sop_instance

@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from clinic import ends
 from clinic.ends import QUICK, Archive
 from edgecxr.bundle import load
-from edgecxr.clinic import score
 from edgecxr.clinic.node import Address
 from edgecxr.clinic.send import Target
 from edgecxr.clinic.service import Node, Settings
@@ -22,11 +20,6 @@ from edgecxr.clinic.spool import Room, Spool
 from edgecxr.scoring.session import Session, open_session
 
 ROOMY = Room(free_bytes=0)
-
-
-@pytest.fixture(autouse=True)
-def _results(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score, "dicom_results", ends.stand_in)
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filewriter import dcmwrite
 from pynetdicom import AE, evt
 
 import dicoms
 from edgecxr.clinic import spool
-from edgecxr.clinic.report import ResultObject
 from edgecxr.clinic.send import Patience, Target
 
 QUICK = Patience(first_seconds=0.05, most_seconds=0.2, refusals=3, seconds=60.0, answer_seconds=2.0)
@@ -55,7 +52,7 @@ class Archive:
             self.server.shutdown()
             self.server = None
 
-    def _store(self, event: Any) -> int | Dataset:
+    def _store(self, event: Any) -> int:
         data = event.encoded_dataset(include_meta=False)
         code = self.answer(len(self.got))
         if code in (0x0000, None):
@@ -68,20 +65,6 @@ class Archive:
     @property
     def target(self) -> Target:
         return Target("ARCHIVE", "127.0.0.1", self.port)
-
-
-def stand_in(dicom: bytes, prediction: Any, bundle: Any, *, evidence: Any = None) -> list[ResultObject]:
-    if prediction.status == "rejected":
-        return []
-    said = dcmread(BytesIO(dicom))
-    data = Dataset()
-    data.SOPClassUID, data.SOPInstanceUID = SR, f"{said.SOPInstanceUID}.7"
-    data.PatientID = said.PatientID
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
-    out = BytesIO()
-    dcmwrite(out, data, enforce_file_format=True)
-    return [ResultObject(data.SOPInstanceUID, SR, out.getvalue())]
 
 
 def send(port: int, *films: bytes, called: str = "EDGECXR", calling: str = "MODALITY", **options: Any) -> list[int]:
