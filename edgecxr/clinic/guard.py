@@ -36,7 +36,8 @@ class Limits:
     associations: int = 16
     film_bytes: int = 256 << 20  # as of a file
     unanswered_bytes: int = 512 << 20  # that all connections together have sent, and that are held in memory
-    grace_seconds: float = 60.0  # for a message or a request, whatever its length, and beyond that:
+    request_seconds: float = 10.0  # for a request for an association; what was closed before keeps its place so long
+    grace_seconds: float = 60.0  # for a message, whatever its length, and beyond that:
     bytes_a_second: float = 50_000.0  # below which a sender dribbles
     quiet_seconds: float = 60.0  # between messages
 

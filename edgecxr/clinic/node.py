@@ -93,7 +93,8 @@ class Listener:
         ae.require_called_aet = True
         ae.maximum_associations = address.limits.associations
         ae.maximum_pdu_size = MAX_PDU
-        ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = address.limits.quiet_seconds
+        ae.network_timeout = ae.dimse_timeout = address.limits.quiet_seconds
+        ae.acse_timeout = address.limits.request_seconds
         ae.add_supported_context(Verification)
         for sop_class in CLASSES:
             ae.add_supported_context(sop_class, list(transfer_syntaxes()))
@@ -131,11 +132,15 @@ class Listener:
         self._server.stop()
         end = time.monotonic() + seconds
         for association in self._server.active_associations:
-            association.join(max(0.0, end - time.monotonic()))
+            if association.is_established:
+                association.join(max(0.0, end - time.monotonic()))
         for association in self._server.active_associations:
             log.warning("connection from %s ended, the node stops", association.requestor.address)
-            association.abort()
-            association.join(5.0)
+            if association.is_established:
+                association.abort()
+            elif association.dul.socket is not None:
+                association.dul.socket.close()
+            association.dul.kill_dul()  # its thread would keep the process; the association's own doesn't
 
     def _may_connect(self, host: str) -> bool:
         """Whether a connection is looked at: before any byte of it is read, or any thread is begun."""

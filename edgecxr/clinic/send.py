@@ -197,7 +197,7 @@ class Sender:
             if time.monotonic() - since < self._patience.seconds:
                 self._pauses += 1
                 if self._pauses == 1:
-                    log.warning("%s; tried again, and results wait", unreachable)
+                    log.warning("%s; results wait, and it is tried again", unreachable)
                 self._wait(self._patience.pause(self._pauses))
                 return 0.0
             self._end(entry, "given_up", **facts, reason=str(unreachable))
