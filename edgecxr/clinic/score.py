@@ -16,7 +16,9 @@ from edgecxr.system.storage import sync_folder
 
 log = logging.getLogger(__name__)  # names no picture
 
-MAX_ATTEMPTS = 5  # that ended the program, or the machine; the film is set aside then, and the others go on
+# That ended the program, or the machine. Each time the others go first; then the film is set aside. Not fewer: whoever
+# ends the program may have had another reason.
+MAX_ATTEMPTS = 20
 
 
 def score(session: Session, entry: Entry, targets: Sequence[str], *, heat_map: bool = False) -> None:

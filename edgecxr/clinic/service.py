@@ -52,7 +52,7 @@ class Node:
         self._failure: BaseException | None = None
         patience = settings.patience
         self._senders = [Sender(settings.address.aet, target, patience, spool.settle) for target in settings.targets]
-        for entry in spool.left():
+        for entry in sorted(spool.left(), key=lambda entry: entry.history.attempts):  # what may end it once more, last
             self._go_on(entry)
         self._workers = [
             threading.Thread(target=self._score, name=f"edgecxr-{number}", daemon=True)

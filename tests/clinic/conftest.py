@@ -43,7 +43,9 @@ def begin(session: Session, tmp_path: Path) -> Iterator[Begin]:
     """Begins a node on a free port over `tmp_path/spool`, and closes it at the end if nobody did."""
     with ExitStack() as stack:
 
-        def start(*targets: Target, room: Room = ROOMY, **options: Any) -> Node:
+        def start(
+            *targets: Target, room: Room = ROOMY, port: int = 0, session: Session = session, **options: Any
+        ) -> Node:
             own = ExitStack()
             held = own.enter_context(Spool(tmp_path / "spool", room).held())
             address = Address(

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydicom import dcmread
 from pynetdicom import AE, evt
+from pynetdicom.transport import AssociationSocket
 
 import dicoms
 from edgecxr.clinic import spool
@@ -20,6 +21,20 @@ from edgecxr.clinic.send import Patience, Target
 QUICK = Patience(first_seconds=0.05, most_seconds=0.2, refusals=3, seconds=60.0, answer_seconds=2.0)
 CR = "1.2.840.10008.5.1.4.1.1.1"
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+_shutdown = AssociationSocket._shutdown_socket
+
+
+def _shutdown_and_closed(self: AssociationSocket) -> None:
+    """pynetdicom leaves a socket to the collector whose connection was refused, or that its peer closed first."""
+    own = self.socket
+    _shutdown(self)
+    if own is not None:
+        own.close()
+
+
+AssociationSocket._shutdown_socket = _shutdown_and_closed  # type: ignore[method-assign]
 
 
 def film(uid: str = "1.2.3", seed: int = 0, **elements: Any) -> bytes:

@@ -20,11 +20,6 @@ from clinic.conftest import Begin
 from clinic.ends import CR, film, films, send, wait_for
 from edgecxr.clinic.guard import MAX_PDU, MAX_REQUEST, Budget, Limits
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 def head(kind: int, length: int) -> bytes:
     return struct.pack(">BBL", kind, 0, length)

@@ -28,12 +28,6 @@ from edgecxr.errors import UsageError
 from edgecxr.pictures.dicom import decoder
 from edgecxr.scoring.session import Session
 
-# pynetdicom leaves sockets to the collector whose connection was refused.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 def test_a_film_comes_in_is_scored_and_its_result_goes_out_once(
     begin: Begin, archive: Archive, session: Session, tmp_path: Path

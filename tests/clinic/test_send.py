@@ -17,11 +17,6 @@ from edgecxr.clinic import journal, spool
 from edgecxr.clinic.send import Patience, Target
 from edgecxr.clinic.spool import named
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 def result_of(folder: Path) -> bytes:
     (path,) = (path for path in folder.glob("*.dcm") if path.name != spool.FILM)
