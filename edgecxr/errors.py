@@ -11,7 +11,7 @@
     ├── StorageError      70   what has to be kept can't be written: a full disk
     ├── Interrupted  130/143   stopped by Ctrl-C or SIGTERM with everything saved
     ├── ReaderLeft       141   nobody reads stdout any more, as `| head` leaves it
-    ├── ResultRefused      1   one film's result can't be told as DICOM; the record is there all the same
+    ├── ResultRefused      1   one film's result can't be told as DICOM; its record is there all the same
     └── PictureRejected    -   one picture can't be scored; it becomes a `rejected` record and never ends a run
 
 Every message is one sentence that says what was expected and ends with what was received.

@@ -81,7 +81,7 @@ def film(
         if meta:
             data.file_meta = FileMetaDataset()
             data.file_meta.TransferSyntaxUID = UID(syntax)
-            data.file_meta.MediaStorageSOPClassUID = data.get("SOPClassUID", "1.2.3")
+            data.file_meta.MediaStorageSOPClassUID = data.get("SOPClassUID") or "1.2.3"
             data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
             data.preamble = b"\0" * 128
         file = io.BytesIO()

@@ -2,6 +2,7 @@
 
 # Parameters of a typer command stay out of `from __future__ import annotations`: it reads them at run time.
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,8 +24,12 @@ from edgecxr.system import streams
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
+    from edgecxr.clinic.outbox import Outbox
+    from edgecxr.records.prediction import Prediction
     from edgecxr.scoring.folder import Job
 
 
@@ -73,6 +78,23 @@ def infer(
         Literal["path", "hash"],
         typer.Option("--id", help="What stands in a record's path: the file's name, or the hash of what it holds."),
     ] = "path",
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--dicom-out",
+            metavar="DIR",
+            help="Write a structured report for each DICOM film that was scored or abstained from into this folder, "
+            "named by its UID, beside the records. It holds the patient's name. With --resume, what is missing there "
+            "is written. Extra: dicom-out.",
+        ),
+    ] = None,
+    heat_map: Annotated[
+        bool,
+        typer.Option(
+            "--heat-map",
+            help="With --dicom-out: also a picture of the film and the evidence for its class. It points at places.",
+        ),
+    ] = False,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
@@ -92,10 +114,12 @@ def infer(
     While a run lasts, its records are in the .jsonl itself or, for a .csv and with --overwrite, in FILE.part: nothing
     that was written is lost to a kill, and at most a second of it to a power cut. --resume goes on from there.
 
-    Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device or engine unavailable, 5 wrong
-    golden vectors, 70 records can't be kept, 130 and 143 stopped with everything in hand written.
+    Exit codes: 0 all scored, 1 some rejected, or without the result that --dicom-out should have, 2 usage, 3 bundle
+    refused, 4 device, engine or extra unavailable, 5 wrong golden vectors, 70 records can't be kept, 130 and 143
+    stopped with everything in hand written.
     """
     from edgecxr.bundle import load
+    from edgecxr.clinic import outbox
     from edgecxr.clinic import watch as watching
     from edgecxr.device.golden import self_test as check_golden
     from edgecxr.engines.select import Asked
@@ -123,14 +147,20 @@ def infer(
         raise UsageError("--json and records on stdout both want stdout; write the records to a file")
     if resume and (output is None or to_stdout):
         raise UsageError("--resume goes on with a file of records; name it with -o FILE")
+    if stdin and dicom_out is not None:
+        raise UsageError("--dicom-out goes with files and folders, not with --stdin")
+    if heat_map and dicom_out is None:
+        raise UsageError("--heat-map is a picture among results; name their folder with --dicom-out DIR")
     if to_stdout:
         streams.check_stdout()
     place = None if output is None or to_stdout else recording.check(output, overwrite=overwrite, going_on=resume)
+    if dicom_out is not None:
+        outbox.check(dicom_out)
     inputs = None
     if watch and paths and place:
-        inputs = watching.find(paths[0], place, recursive=recursive)
+        inputs = watching.find(paths[0], place, recursive=recursive, own=dicom_out)
     elif not stdin:
-        inputs = folder.find(paths or [], place, recursive=recursive, limit=limit)
+        inputs = folder.find(paths or [], place, recursive=recursive, limit=limit, own=dicom_out)
     session = open_session(
         load(model),
         Asked(engine, device, precision),
@@ -143,6 +173,7 @@ def infer(
         log.info("self-test passed: a logit is off by %.3g at most", passed.max_difference)
     options = folder.Options(name_by, fail_fast)
     out, err = consoles()
+    box = None if dicom_out is None else outbox.open_outbox(dicom_out, session, heat_map=heat_map)
     if inputs is None:
         job = resident.serve(session, options)
     else:
@@ -150,25 +181,46 @@ def infer(
         for note in () if quiet else job.notes:
             err.print(terminal.printable(f"resumed: {note}"))
         if watch and paths and place:
-            watching.watch(job, inputs, paths[0], place, poll=poll, recursive=recursive)
-            _report(job, out, err, as_json=as_json, quiet=quiet)
+            look = partial(watching.watch, job, inputs, paths[0], place, poll=poll, recursive=recursive, own=dicom_out)
+            if box is None:
+                look()
+            else:
+                _with_results(job, box, lambda tell: look(tell=tell))
+            _report(job, box, out, err, as_json=as_json, quiet=quiet)
             raise typer.Exit(128 + (job.signal or 0))
         bar = terminal.progress(err, "scoring")
         with bar:
             bar.disable = bar.disable or quiet
             task = bar.add_task("", total=len(job.todo))
-            folder.score(job, lambda: bar.advance(task))
-    _report(job, out, err, as_json=as_json, quiet=quiet)
+            if box is None:
+                folder.score(job, lambda: bar.advance(task))
+            else:
+                _with_results(job, box, lambda tell: folder.score(job, lambda: bar.advance(task), tell))
+    _report(job, box, out, err, as_json=as_json, quiet=quiet)
     if job.signal is not None:
         raise typer.Exit(128 + job.signal)
-    raise typer.Exit(1 if job.tally.statuses["rejected"] else 0)
+    raise typer.Exit(1 if job.tally.statuses["rejected"] or (box is not None and box.incomplete) else 0)
 
 
-def _report(job: "Job", out: "Console", err: "Console", *, as_json: bool, quiet: bool) -> None:
+def _with_results(job: "Job", box: "Outbox", score: "Callable[[Callable[[Path, Prediction], object]], object]") -> None:
+    """Score, and write each film's results once its record is; first of all what an earlier run didn't."""
+    from edgecxr.scoring import folder
+
+    try:
+        for path, prediction in folder.earlier(job):
+            box.add(path, prediction, earlier=True)
+        score(box.add)
+    finally:
+        box.close()
+
+
+def _report(job: "Job", box: "Outbox | None", out: "Console", err: "Console", *, as_json: bool, quiet: bool) -> None:
     from edgecxr.cli import tables
     from edgecxr.views import terminal
 
     summary, tally = job.summary(), job.tally
+    if box is not None:
+        summary["dicom_out"] = box.summary()
     if as_json:
         print_json(summary)
     elif job.output is None:
@@ -176,9 +228,13 @@ def _report(job: "Job", out: "Console", err: "Console", *, as_json: bool, quiet:
         out.print(tables.predictions_table(rows, job.session.bundle.labels, summary["records"]))
     if job.left_in is not None:
         complain(f"stopped; the records are kept, and --resume goes on: {job.left_in}")
+    for complaint in () if box is None else box.complaints:
+        complain(f"no result: {complaint}")
     if quiet:
         return
     err.print(tables.run_summary(summary), markup=False)
+    if box is not None:
+        err.print(tables.results_summary(summary["dicom_out"]), markup=False)
     if job.output is not None:  # else they stand in the table
         rejected = [p for p in [*tally.shown, *tally.rejected] if p.status == "rejected"]
         for prediction in rejected[:10]:

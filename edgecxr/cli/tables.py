@@ -53,6 +53,18 @@ def run_summary(summary: dict[str, Any]) -> str:
     )
 
 
+def results_summary(counts: dict[str, int]) -> str:
+    """The line of `infer` on what `--dicom-out` wrote."""
+    said = {
+        "there": "there already",
+        "not_dicom": "not DICOM, without one",
+        "refused": "without one, as it can't be bound to its film",
+        "another": "without one, as another stands under its name",
+    }
+    more = "".join(f"; {counts[what]} {words}" for what, words in said.items() if counts[what])
+    return f"results as DICOM of {counts['written']} films written{more}"
+
+
 def verification_table(verification: Verification) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("artifact", "engine", "device"):

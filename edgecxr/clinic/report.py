@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,14 +24,16 @@ import numpy.typing as npt
 
 import edgecxr
 from edgecxr.bundle import Bundle
-from edgecxr.errors import ResultRefused, UnavailableError, UsageError
+from edgecxr.classifier import Classifier
+from edgecxr.errors import PictureRejected, UnavailableError, UsageError
+from edgecxr.pictures import files
 from edgecxr.pictures.decode import decode
 from edgecxr.records.prediction import Prediction
+from edgecxr.scoring import pipeline
 from edgecxr.views import overlay
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-    from pydicom.sr.coding import Code
 
     from edgecxr.clinic.source import Source
 
@@ -39,18 +43,6 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 # Under which all UIDs here are derived (RFC 9562, version 5); any other would do, as long as it never changes.
 _NAMESPACE = uuid.UUID("0c9c24c9-c93a-5c5e-9d4f-1b8f0a4de1a7")
 _SERIES = {"report": 9701, "evidence": 9702}  # numbers that no modality's own series have
-
-# SNOMED CT, by a label in small letters. Its own name of COVID-19 is longer than Code Meaning's 64 characters. Other
-# labels are codes of our own, under the label itself.
-FINDINGS = {
-    "covid": ("840539006", "COVID-19"),
-    "covid_19": ("840539006", "COVID-19"),
-    "normal": ("17621005", "Normal"),
-    "viral_pneumonia": ("75570004", "Viral pneumonia"),
-}
-SCHEME = "99EDGECXR"
-YES, NO = ("373066001", "Yes"), ("373067005", "No")  # CID 230
-CHEST_FILM = ("399208008", "Plain chest X-ray")
 
 
 @dataclass(frozen=True)
@@ -78,9 +70,9 @@ def dicom_results(
     Pure: UIDs follow from the film's SOP Instance UID and the bundle's digest, dates are the study's, so that the same
     film and answer give the same bytes. `prediction` may be one that was read back from a record.
 
-    Raises UsageError where `dicom` isn't the film that the prediction is of (by SHA-256), or the bundle not the one that
-    made it; ResultRefused where no result can be bound to the film (it doesn't say its UIDs, or whose it is can't be
-    read for certain); and UnavailableError without the extra `dicom-out`.
+    Raises UsageError where `dicom` isn't the film that the prediction is of (by SHA-256), or the bundle not the one
+    that made it; ResultRefused where no result can be bound to the film (it doesn't say its UIDs, or whose it is can't
+    be read for certain); and UnavailableError without the extra `dicom-out`.
     """
     if prediction.status == "rejected":
         return []
@@ -88,19 +80,45 @@ def dicom_results(
         raise UsageError("a result goes with the film that was scored, and these bytes have another hash")
     if prediction.provenance.bundle_sha256 != bundle.digest:
         raise UsageError(f"the prediction was made by another bundle than was given: {bundle.path}")
-    try:
-        from edgecxr.clinic import source
-    except ImportError as error:
-        raise UnavailableError(
-            f"results as DICOM need the extra 'dicom-out'; run: pip install 'edgecxr[cpu,dicom-out]' ({error})"
-        ) from None
+    check_extra()
+    from edgecxr.clinic import source
+
     film = source.read(dicom)
-    results = [_finished(_report(film, prediction, bundle), film, bundle)]
+    results = [_report(film, prediction, bundle)]
     if evidence is not None and prediction.label is not None:
         pixels = decode(dicom, bundle.preprocessing).pixels
         drawn = overlay.side_by_side(pixels.astype(np.uint8), evidence[..., bundle.labels.index(prediction.label)])
         results.append(_finished(_capture(film, prediction, bundle, drawn), film, bundle))
     return results
+
+
+def answer(
+    classifier: Classifier, film: str | os.PathLike[str] | bytes, *, heat_map: bool = False
+) -> tuple[Prediction, list[ResultObject]]:
+    """The prediction for one film, a path or its bytes, and the objects that tell it; with `heat_map` the picture too.
+
+    No object for what is rejected, or isn't DICOM. Raises as `dicom_results`.
+    """
+    try:
+        data = film if isinstance(film, bytes) else files.read(Path(film))
+    except PictureRejected:
+        return classifier.predict(film), []
+    prediction, evidence = pipeline.explain(classifier.session, data)
+    if not isinstance(film, bytes):
+        prediction = replace(prediction, path=str(film))
+    if prediction.rendering is None:
+        return prediction, []
+    return prediction, dicom_results(data, prediction, classifier.bundle, evidence=evidence if heat_map else None)
+
+
+def check_extra() -> None:
+    """Raise UnavailableError without the extra `dicom-out`; loads it."""
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(
+            f"results as DICOM need the extra 'dicom-out'; run: pip install 'edgecxr[cpu,dicom-out]' ({error})"
+        ) from None
 
 
 def result_uid(film: str, bundle_sha256: str, what: str = "report") -> str:
@@ -119,37 +137,35 @@ def _made(film: Source, prediction: Prediction) -> datetime:
     return film.made or datetime.fromisoformat(prediction.time_utc).replace(tzinfo=None)
 
 
-def _report(film: Source, prediction: Prediction, bundle: Bundle) -> Dataset:
+def _report(film: Source, prediction: Prediction, bundle: Bundle) -> ResultObject:
+    """The structured report: a document that refers to the film, and behind it its content, the last of elements."""
     from highdicom import sr
+    from pydicom.sr.codedict import codes
 
-    observer = sr.DeviceObserverIdentifyingAttributes(
-        uid=_uid("device", bundle.digest), name="edgecxr", manufacturer_name="edgecxr", model_name=bundle.name
-    )
-    content = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(
-            observer_device_context=sr.ObserverContext(
-                observer_type=_dcm("121007", "Device"), observer_identifying_attributes=observer
-            )
-        ),
-        procedure_reported=_sct(*CHEST_FILM),
-        imaging_measurements=_groups(film, prediction, bundle),
-    )
-    # highdicom copies the content and walks it twice, for the images that it refers to: half of the time. All of ours
-    # refer to one film, so one group stands for them until the document is there.
-    every = content[0].ContentSequence
-    content[0].ContentSequence = [every[-1].ContentSequence[0].ContentSequence[-1]]
+    from edgecxr.clinic import content
+
+    kind = content.kind(prediction, bundle, _uid("device", bundle.digest))
+    root = sr.ContainerContentItem(name=codes.cid7021.ImagingMeasurementReport, template_id="1500")
+    root.ContentSequence = sr.ContentSequence([sr.SourceImageForMeasurementGroup(film.sop_class, film.sop_instance)])
     made = _made(film, prediction)
-    report = sr.Comprehensive3DSR(
+    report: Dataset = sr.Comprehensive3DSR(
         evidence=[film.evidence()],
-        content=content[0],
+        content=root,
         is_complete=True,  # preliminary and unverified, as highdicom has it unless told otherwise
         content_date=made.date(),
         content_time=made.time(),
         **_series(film, bundle, "report"),
         series_description="edgecxr, research use",
     )
-    report.ContentSequence = every
-    return report
+    del report.ContentSequence
+    document = _finished(report, film, bundle)
+    told = content.encoded(
+        kind,
+        prediction,
+        (film.sop_class, film.sop_instance),
+        lambda name: _uid("tracking", name, film.sop_instance, bundle.digest),
+    )
+    return replace(document, data=document.data + told)
 
 
 def _series(film: Source, bundle: Bundle, what: str) -> dict[str, Any]:
@@ -167,110 +183,12 @@ def _series(film: Source, bundle: Bundle, what: str) -> dict[str, Any]:
     }
 
 
-def _groups(film: Source, prediction: Prediction, bundle: Bundle) -> list[Any]:
-    """The answer, and where there is one each class with its probability; TID 1501."""
-    from highdicom import sr
-
-    def group(name: str, label: str | None = None, **what: Any) -> Any:
-        return sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=sr.TrackingIdentifier(
-                uid=_uid("tracking", name, film.sop_instance, bundle.digest), identifier=name
-            ),
-            algorithm_id=_algorithm(prediction, bundle, label),
-            source_images=[sr.SourceImageForMeasurementGroup(film.sop_class, film.sop_instance)],
-            **what,
-        )
-
-    def number(name: Code, value: float) -> Any:
-        from pydicom.sr.codedict import codes
-
-        return sr.Measurement(name=name, value=value, unit=codes.UCUM.NoUnits)
-
-    said = [
-        sr.QualitativeEvaluation(
-            _own("abstained", "Abstained from an answer"), _sct(*(NO if prediction.label else YES))
-        )
-    ]
-    if prediction.label is not None:
-        said.append(sr.QualitativeEvaluation(_own("answer", "Most probable class"), finding(prediction.label)))
-    distance = []
-    if prediction.ood_score is not None:
-        distance.append(number(_own("ood_score", "Distance from films like those trained on"), prediction.ood_score))
-    groups = [group("answer", qualitative_evaluations=said, measurements=distance or None)]
-    # A film that the model doesn't know as one has probabilities in its record, which are worth nothing to a reader.
-    for label in bundle.labels if prediction.label is not None else ():
-        groups.append(
-            group(
-                label,
-                label,
-                finding_type=finding(label),
-                measurements=[number(_dcm("122157", "Probability"), prediction.probabilities[label])],
-                qualitative_evaluations=[
-                    sr.QualitativeEvaluation(
-                        _own("most_probable", "Is the most probable class"),
-                        _sct(*(YES if label == prediction.label else NO)),
-                    )
-                ],
-            )
-        )
-    return groups
-
-
-def _algorithm(prediction: Prediction, bundle: Bundle, label: str | None) -> Any:
-    """What answered, and how, with the operating points of `label`; TID 4019."""
-    from highdicom import sr
-
-    made = prediction.provenance
-    points = [
-        f"p >= {point.threshold:.6g}: sensitivity {point.sensitivity:.4f}, specificity {point.specificity:.4f}, on "
-        f"{point.pictures} pictures of {point.split}"
-        for point in bundle.operating_points
-        if point.label == label
-    ]
-    return sr.AlgorithmIdentification(
-        name=bundle.name,
-        version=bundle.version,
-        family=_dcm("123110", "Artificial Intelligence"),
-        parameters=[
-            f"bundle SHA-256: {bundle.digest}",
-            f"engine: {made.engine}, {made.provider}, on {made.device}",
-            f"precision: {made.precision}",
-            f"calibration: temperature {bundle.temperature:.6g}",
-            *([f"operating points: {'; '.join(points)}"] if points else []),
-        ],
-    )
-
-
-def finding(label: str) -> Code:
-    """What a label is called in a report."""
-    known = FINDINGS.get(label.casefold().replace(" ", "_").replace("-", "_"))
-    return _sct(*known) if known else _own(label, label)
-
-
-def _own(value: str, meaning: str) -> Code:
-    return _code(value, SCHEME, meaning)
-
-
-def _dcm(value: str, meaning: str) -> Code:
-    return _code(value, "DCM", meaning)
-
-
-def _sct(value: str, meaning: str) -> Code:
-    return _code(value, "SCT", meaning)
-
-
-def _code(value: str, scheme: str, meaning: str) -> Code:
-    from pydicom.sr.coding import Code
-
-    return Code(value, scheme, meaning)
-
-
 def _capture(film: Source, prediction: Prediction, bundle: Bundle, drawn: overlay.Pixels) -> Dataset:
     """The Secondary Capture of what was drawn, (H, W, 3)."""
     from highdicom.sc import SCImage
 
     made = _made(film, prediction)
-    capture = SCImage(
+    capture: Dataset = SCImage(
         pixel_array=drawn,
         photometric_interpretation="RGB",
         bits_allocated=8,
@@ -282,6 +200,7 @@ def _capture(film: Source, prediction: Prediction, bundle: Bundle, drawn: overla
         **_series(film, bundle, "evidence"),
         series_description=f"edgecxr evidence for {prediction.label}"[:50] + ", research use",
     )
+    del capture.DateOfSecondaryCapture, capture.TimeOfSecondaryCapture  # as InstanceCreationDate in `_finished`
     capture.PatientOrientation = None  # two films beside each other have none, and the source may not say its own
     capture.BodyPartExamined = "CHEST"  # unpaired, so that Laterality needn't be there
     capture.BurnedInAnnotation = "YES"

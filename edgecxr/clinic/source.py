@@ -1,8 +1,8 @@
 """Whose film it is, and where in a study it stands: what an object that answers a film takes over from it.
 
-The patient's and the study's modules, as PS3.3 lists them, in UTF-8 and otherwise as they are: a value that breaks a rule
-of the standard is the film's, and a result that says otherwise would be another patient's. Of the film itself nothing is
-taken over but its UIDs. The film is walked by `pictures.dicom.elements`, under its limits, and by nothing else.
+The patient's and the study's modules, as PS3.3 lists them, in UTF-8 and otherwise as they are: a value that breaks a
+rule of the standard is the film's, and a result that says otherwise would be another patient's. Of the film itself
+nothing is taken over but its UIDs. It is walked by `pictures.dicom.elements`, under its limits, and by nothing else.
 """
 
 from __future__ import annotations
@@ -23,28 +23,35 @@ from edgecxr.errors import PictureRejected, ResultRefused
 from edgecxr.pictures.dicom.elements import Field, copied
 
 # PS3.3, C.7.1.1, "Patient", without the strains of laboratory animals and the photograph.
-PATIENT = """
-    ReferencedPatientSequence PatientName PatientID IssuerOfPatientID TypeOfPatientID IssuerOfPatientIDQualifiersSequence
-    PatientBirthDate PatientBirthTime PatientBirthDateInAlternativeCalendar PatientDeathDateInAlternativeCalendar
-    PatientAlternativeCalendar PatientSex QualityControlSubject OtherPatientIDs OtherPatientNames
-    OtherPatientIDsSequence EthnicGroup EthnicGroupCodeSequence PatientSpeciesDescription PatientSpeciesCodeSequence
-    PatientBreedDescription PatientBreedCodeSequence BreedRegistrationSequence ResponsiblePerson ResponsiblePersonRole
-    ResponsibleOrganization PatientComments PatientIdentityRemoved DeidentificationMethod
-    DeidentificationMethodCodeSequence
-""".split()
+PATIENT = frozenset(
+    {
+        "ReferencedPatientSequence", "PatientName", "PatientID", "IssuerOfPatientID", "TypeOfPatientID",
+        "IssuerOfPatientIDQualifiersSequence", "PatientBirthDate", "PatientBirthTime",
+        "PatientBirthDateInAlternativeCalendar", "PatientDeathDateInAlternativeCalendar",
+        "PatientAlternativeCalendar", "PatientSex", "QualityControlSubject", "OtherPatientIDs", "OtherPatientNames",
+        "OtherPatientIDsSequence", "EthnicGroup", "EthnicGroupCodeSequence", "PatientSpeciesDescription",
+        "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence",
+        "BreedRegistrationSequence", "ResponsiblePerson", "ResponsiblePersonRole", "ResponsibleOrganization",
+        "PatientComments", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+    }
+)  # fmt: skip
 # C.7.2.1, "General Study", and C.7.2.2, "Patient Study".
-STUDY = """
-    StudyInstanceUID StudyDate StudyTime AccessionNumber IssuerOfAccessionNumberSequence ReferringPhysicianName
-    ReferringPhysicianIdentificationSequence ConsultingPhysicianName ConsultingPhysicianIdentificationSequence
-    StudyDescription ProcedureCodeSequence PhysiciansOfRecord PhysiciansOfRecordIdentificationSequence
-    NameOfPhysiciansReadingStudy PhysiciansReadingStudyIdentificationSequence ReferencedStudySequence StudyID
-    RequestingService RequestingServiceCodeSequence ReasonForPerformedProcedureCodeSequence
-    AdmittingDiagnosesDescription AdmittingDiagnosesCodeSequence PatientAge PatientSize PatientSizeCodeSequence
-    PatientBodyMassIndex MeasuredAPDimension MeasuredLateralDimension PatientWeight MedicalAlerts Allergies Occupation
-    SmokingStatus AdditionalPatientHistory PregnancyStatus LastMenstrualDate PatientSexNeutered ReasonForVisit
-    ReasonForVisitCodeSequence AdmissionID IssuerOfAdmissionIDSequence ServiceEpisodeID ServiceEpisodeDescription
-    IssuerOfServiceEpisodeIDSequence PatientState
-""".split()
+STUDY = frozenset(
+    {
+        "StudyInstanceUID", "StudyDate", "StudyTime", "AccessionNumber", "IssuerOfAccessionNumberSequence",
+        "ReferringPhysicianName", "ReferringPhysicianIdentificationSequence", "ConsultingPhysicianName",
+        "ConsultingPhysicianIdentificationSequence", "StudyDescription", "ProcedureCodeSequence",
+        "PhysiciansOfRecord", "PhysiciansOfRecordIdentificationSequence", "NameOfPhysiciansReadingStudy",
+        "PhysiciansReadingStudyIdentificationSequence", "ReferencedStudySequence", "StudyID", "RequestingService",
+        "RequestingServiceCodeSequence", "ReasonForPerformedProcedureCodeSequence", "AdmittingDiagnosesDescription",
+        "AdmittingDiagnosesCodeSequence", "PatientAge", "PatientSize", "PatientSizeCodeSequence",
+        "PatientBodyMassIndex", "MeasuredAPDimension", "MeasuredLateralDimension", "PatientWeight", "MedicalAlerts",
+        "Allergies", "Occupation", "SmokingStatus", "AdditionalPatientHistory", "PregnancyStatus",
+        "LastMenstrualDate", "PatientSexNeutered", "ReasonForVisit", "ReasonForVisitCodeSequence", "AdmissionID",
+        "IssuerOfAdmissionIDSequence", "ServiceEpisodeID", "ServiceEpisodeDescription",
+        "IssuerOfServiceEpisodeIDSequence", "PatientState",
+    }
+)  # fmt: skip
 UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 CHARACTER_SET, ZONE = 0x00080005, 0x00080201  # in which all times of a data set are (Timezone Offset From UTC)
 
@@ -53,7 +60,7 @@ _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _ASCII = frozenset({"AE", "AS", "CS", "DA", "DT", "TM", "UI", "UR"})
 _DECIMAL = frozenset({"DS", "IS"})
 _DELIMITERS = {ord(character) for character in "\r\n\t\f\\^="}  # which end a code extension, PS3.5, 6.1.2.5.3
-_TAGS = {tag_for_keyword(keyword): keyword for keyword in (*PATIENT, *STUDY)}
+_TAGS = frozenset(tag_for_keyword(keyword) for keyword in PATIENT | STUDY)
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,8 @@ def _elements(fields: Mapping[int, Field], order: str, sets: Sequence[str] | Non
 
 
 def _element(tag: int, field: Field, order: str, sets: Sequence[str] | None) -> DataElement | None:
-    """The element as pydicom has it, unchecked; None of a kind that isn't taken over."""
+    """The element as pydicom has it, otherwise unchecked; None for an age or a number that is none, which names nobody,
+    and of a kind that isn't taken over."""
     if field.vr == "SQ":
         items = []
         for fields in field.items:
@@ -157,10 +165,12 @@ def _element(tag: int, field: Field, order: str, sets: Sequence[str] | None) -> 
         value = _text(field.data, sets)
     elif field.vr in _ASCII:
         value = _text(field.data, ["ascii"])
+        if field.vr == "AS" and not re.fullmatch(r"\d{3}[DWMY]|", value):
+            return None
     elif field.vr in _DECIMAL:
         value = _text(field.data, ["ascii"])
         if not all(re.fullmatch(r" *[-+]?\d*\.?\d*([eE][-+]?\d+)? *", number) for number in value.split("\\")):
-            return None  # which pydicom can't hold; a weight that is no number is nobody's name
+            return None
     elif field.vr == "US" and len(field.data) == 2:
         value = list(struct.unpack(f"{order}H", field.data))
     else:

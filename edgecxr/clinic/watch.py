@@ -108,15 +108,17 @@ class Arrivals:
         return prediction
 
 
-def find(folder: Path, place: recording.Place, *, recursive: bool = True) -> Inputs:
-    """What is in the folder now, which may be nothing; raises UsageError where it is no folder."""
+def find(folder: Path, place: recording.Place, *, recursive: bool = True, own: Path | None = None) -> Inputs:
+    """What is in the folder now, which may be nothing, without the run's own output, which is `place` and whatever lies
+    in the folder `own`; raises UsageError where it is no folder."""
     if not folder.is_dir():
         raise UsageError(f"--watch takes one folder, got: {folder}")
     try:
         found = files.find([folder], recursive=recursive)
     except UsageError:  # no files
         return Inputs((), 0)
-    return Inputs(tuple(path for path in found.paths if not place.is_own(path)), found.skipped)
+    is_own = _own(place, own)
+    return Inputs(tuple(path for path in found.paths if not is_own(path)), found.skipped)
 
 
 def watch(
@@ -127,12 +129,14 @@ def watch(
     *,
     poll: bool = False,
     recursive: bool = True,
-    recorded: Callable[[Path, Prediction], object] = lambda path, prediction: None,
+    own: Path | None = None,
+    tell: Callable[[Path, Prediction], object] = lambda path, prediction: None,
 ) -> None:
     """Score what arrives in `folder` until Ctrl-C or SIGTERM, with `inputs` being what `job` was prepared with.
 
-    `recorded` is called with each file and its prediction before its record is written: after a kill between the two it
-    is called again. Raises UnavailableError without the extra `watch`, and StorageError where a record can't be kept.
+    `own` is as `find` had it; `tell` gets each file and its prediction once the record is written.
+
+    Raises UnavailableError without the extra `watch`, and StorageError where a record can't be kept.
     """
     todo = {path for _, path in job.todo}
     finished = [path for path in inputs.paths if path not in todo]
@@ -144,11 +148,11 @@ def watch(
 
     def record(path: Path, prediction: Prediction) -> None:
         nonlocal position
-        recorded(path, prediction)
         position += 1
         named = prediction if job.options.name_by == "path" else prediction.without_name(position)
         if job.output is not None:
             job.output.write(named, position)
+        tell(path, named)
         job.tally.add(named)
 
     def take(waiting: bool) -> None:
@@ -162,7 +166,7 @@ def watch(
         job.output or nullcontext(),
         ThreadPoolExecutor(job.session.plan.workers, thread_name_prefix="edgecxr") as pool,
     ):
-        for seen in _seen(folder, place, poll, recursive, lambda: stopped.signal is not None):
+        for seen in _seen(folder, _own(place, own), poll, recursive, lambda: stopped.signal is not None):
             now = time.monotonic()
             for path in {*seen, *arrivals.coming}:
                 arrivals.see(path, _look(path), now)
@@ -181,7 +185,7 @@ def _score(job: Job, path: Path) -> Prediction:
 
 
 def _seen(
-    folder: Path, place: recording.Place, poll: bool, recursive: bool, stop: Callable[[], bool]
+    folder: Path, is_own: Callable[[Path], bool], poll: bool, recursive: bool, stop: Callable[[], bool]
 ) -> Iterator[Iterable[Path]]:
     """Files that changed, every TICK_SECONDS, and now and then all there are; ends once `stop()` is true."""
     try:
@@ -214,11 +218,17 @@ def _seen(
         found: set[Path] = set()
         for _, name in changes:
             # A folder that was moved here tells of itself and not of its files.
-            found |= _files(_as_given(Path(name), folder), place, recursive)
+            found |= _files(_as_given(Path(name), folder), is_own, recursive)
         if time.monotonic() - walked >= WALK_SECONDS:
             walked = time.monotonic()
-            found |= _files(folder, place, recursive)
+            found |= _files(folder, is_own, recursive)
         yield found
+
+
+def _own(place: recording.Place, folder: Path | None) -> Callable[[Path], bool]:
+    """Whether a path is of the run's own output."""
+    results = None if folder is None else folder.resolve()
+    return lambda path: place.is_own(path) or (results is not None and results in path.resolve().parents)
 
 
 def _as_given(path: Path, folder: Path) -> Path:
@@ -229,12 +239,12 @@ def _as_given(path: Path, folder: Path) -> Path:
     return folder
 
 
-def _files(path: Path, place: recording.Place, recursive: bool) -> set[Path]:
+def _files(path: Path, is_own: Callable[[Path], bool], recursive: bool) -> set[Path]:
     try:
         found = files.find([path], recursive=recursive).paths
     except UsageError:  # it is gone, or an empty folder
         return set()
-    return {file for file in found if file.name not in files.SKIPPED_NAMES and not place.is_own(file)}
+    return {file for file in found if file.name not in files.SKIPPED_NAMES and not is_own(file)}
 
 
 def _look(path: Path) -> Look | None:

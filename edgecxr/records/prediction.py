@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 SCHEMA = 3  # 2 has bytes and mtime_ns, by which a resumed run knows a file again; 3 has rendering
@@ -78,3 +78,17 @@ class Prediction:
             "precision": self.provenance.precision,
             "time_utc": self.time_utc,
         }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], labels: Sequence[str]) -> Prediction:
+        """The prediction of which `to_record` made a record of this very schema."""
+        error, scored = record["error"] or {}, record["status"] != "rejected"
+        same = set(record) & {field.name for field in fields(cls)}
+        return cls(
+            **{name: record[name] for name in same},
+            probabilities={label: record[f"p_{label}"] for label in labels} if scored else {},
+            logits={label: record[f"logit_{label}"] for label in labels} if scored else {},
+            error_code=error.get("code"),
+            error_message=error.get("message"),
+            provenance=Provenance(**{field.name: record[field.name] for field in fields(Provenance)}),
+        )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from edgecxr.pictures import files
 from edgecxr.records import output as recording
 from edgecxr.records import resume
 from edgecxr.records.formats import Stdout
+from edgecxr.records.journal import whole_lines
 from edgecxr.records.prediction import Prediction
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import Session
@@ -74,6 +78,7 @@ class Job:
     skipped: int = 0
     resumed: int = 0
     notes: tuple[str, ...] = ()
+    earlier: Sequence[tuple[int, Path]] = ()  # (line of the journal from 0, file) of each record that was there already
     tally: Tally = field(default_factory=Tally)
     seconds: float = 0.0
     signal: int | None = None  # that ended it before its end
@@ -110,11 +115,24 @@ def describe(session: Session) -> None:
 
 
 def find(
-    paths: Iterable[Path], place: recording.Place | None, *, recursive: bool = True, limit: int | None = None
+    paths: Iterable[Path],
+    place: recording.Place | None,
+    *,
+    recursive: bool = True,
+    limit: int | None = None,
+    own: Path | None = None,
 ) -> Inputs:
-    """The first `limit` files that were named or lie under folders that were, without the run's own output."""
+    """The first `limit` files that were named or lie under folders that were, without the run's own output, which is
+    `place` and whatever lies in the folder `own`."""
     found = files.find(paths, recursive=recursive)
-    return Inputs(tuple(p for p in found.paths if place is None or not place.is_own(p))[:limit], found.skipped)
+    folder = None if own is None else Path(os.path.realpath(own))
+    kept = (
+        path
+        for path in found.paths
+        if not (place is not None and place.is_own(path))
+        and not (folder is not None and folder in Path(os.path.realpath(path)).parents)
+    )
+    return Inputs(tuple(islice(kept, limit)), found.skipped)
 
 
 def prepare(
@@ -137,23 +155,46 @@ def prepare(
         output = recording.begin(place, labels, overwrite=overwrite)
         return Job(session, todo, output, options, inputs.skipped)
     output, rest, notes = recording.go_on(place, labels, session.provenance, inputs.paths, options.name_by)
-    job = Job(session, rest.todo, output, options, inputs.skipped, len(rest.finished), notes)
+    there = [
+        (line, inputs.paths[position])
+        for line, position in enumerate(rest.positions)
+        if position >= 0 and line not in rest.superseded
+    ]
+    job = Job(session, rest.todo, output, options, inputs.skipped, len(rest.finished), notes, there)
     log.info("%d inputs have their record, %d records are replaced", len(rest.finished), len(rest.superseded))
     for record in rest.finished:
         job.tally.count(record.status, record.label)
     return job
 
 
-def score(job: Job, advance: Callable[[], object] = lambda: None) -> None:
-    """Carry `run` out. Ctrl-C and SIGTERM end it with the batches in hand; only then isn't the output finished."""
+def earlier(job: Job) -> Iterator[tuple[Path, Prediction]]:
+    """Each file that had its record already, with that record; before `score` begins."""
+    if not isinstance(job.output, recording.Output):
+        return
+    files_of, labels = dict(job.earlier), job.session.bundle.labels
+    for number, line in enumerate(whole_lines(job.output.left_in, resume.MAX_LINE)):
+        if number in files_of:
+            yield files_of[number], Prediction.from_record(json.loads(line), labels)
+
+
+def score(
+    job: Job,
+    advance: Callable[[], object] = lambda: None,
+    tell: Callable[[Path, Prediction], object] = lambda path, prediction: None,
+) -> None:
+    """Carry `run` out. Ctrl-C and SIGTERM end it with the batches in hand; only then isn't the output finished.
+
+    `tell` gets each file and its prediction once the record is written.
+    """
     begin = time.perf_counter()
     stopped = StopOnSignal()
     with stopped, job.output or nullcontext():
         answers = pipeline.stream(job.session, (path for _, path in job.todo), lambda: stopped.signal is not None)
-        for (position, _), answer in zip(job.todo, answers, strict=False):
+        for (position, path), answer in zip(job.todo, answers, strict=False):
             prediction = answer if job.options.name_by == "path" else answer.without_name(position + 1)
             if job.output is not None:
                 job.output.write(prediction, position)
+            tell(path, prediction)
             job.tally.add(prediction)
             if len(job.tally.shown) == 1:
                 log.debug("first record after %.3f s", time.perf_counter() - begin)

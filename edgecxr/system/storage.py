@@ -116,6 +116,37 @@ def replacing_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
 
 
+def write_new(path: Path, data: bytes) -> bool:
+    """Write a file that isn't there yet, whole or not at all; False where one is, which stays as it is.
+
+    Raises UsageError, or StorageError on a full disk. Its name is on the disk once `sync_folder` was called.
+    """
+    scratch = _beside(path)
+    try:
+        try:
+            with os.fdopen(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb") as file:
+                file.write(data)
+                _sync(file)
+            return _named(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+    except OSError as error:
+        raise _not_written("output", path, error) from None
+
+
+def _named(scratch: Path, path: Path) -> bool:
+    """Give `scratch` the name `path`, unless something has it; whether it did."""
+    try:
+        path.hardlink_to(scratch)  # fails where the name is taken, as a rename doesn't
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links: between look and rename, another run may take the name
+        if os.path.lexists(path):
+            return False
+        scratch.rename(path)
+    return True
+
+
 def take_the_place(scratch: Path, path: Path) -> None:
     """Rename `scratch` to `path`, for good, with the mode of what was there; raises OSError."""
     with suppress(OSError):  # nothing was there, or the file system knows no modes

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -18,6 +19,7 @@ from pydicom.sequence import Sequence
 
 import dicoms
 from common import ROOT, noisy
+from edgecxr.clinic import source
 from hostile import measure
 from hostile.pictures import encode
 
@@ -121,6 +123,42 @@ def test_no_canary_on_any_output(folder: Path, tiny_bundle: Path, tmp_path: Path
         rows = [json.loads(line) for line in written[0].splitlines()]
         assert len(rows) == FILES
         assert {row["status"] for row in rows} == {"scored", "rejected"}
+
+
+def test_results_as_dicom_name_the_patient_in_their_place_only(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Canaries wherever a film names somebody; half of the films are damaged within them."""
+    private = Dataset()
+    private.PatientID = private.IssuerOfPatientID = canary(1)
+    private.add_new(0x00091001, "LT", canary(2))
+    rng, folder = np.random.default_rng(8), tmp_path / "in"
+    folder.mkdir()
+    for number in range(12):
+        words = canary(number)
+        named = ("PatientName", "PatientID", "StudyDescription", "StationName", "OperatorsName", "ImageComments")
+        uids = {f"{level}InstanceUID": f"1.2.826.0.1.{number}.{place}" for place, level in enumerate(("SOP", "Series"))}
+        tags = {"StudyInstanceUID": "1.2.826.0.1.9" if number % 5 else words, "AcquisitionDate": words[:8], **uids}
+        nested = {"OtherPatientIDsSequence": Sequence([private]), "RequestAttributesSequence": Sequence([private])}
+        texts = dict.fromkeys(named, words)
+        data = bytearray(dicoms.film(noisy((96, 80), number), **tags, **texts, **nested))
+        if number % 2:
+            places = [match.start() for match in CANARY.finditer(data)]
+            for place in rng.choice(places, 2):
+                data[place - int(rng.integers(1, 8))] ^= 1 << int(rng.integers(8))
+        (folder / f"{number:02}.dcm").write_bytes(data)
+    options = ["-m", tiny_bundle, "-o", tmp_path / "r.jsonl", "-v", "--dicom-out", tmp_path / "out", "--heat-map"]
+    environment = {**os.environ, "EDGECXR_TRACEBACK": "1", "PYTHONWARNINGS": "always", "PYTHONDEVMODE": "1"}
+    command = [sys.executable, "-m", "edgecxr", "infer", folder, *options]
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path, check=False, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert_silent(done.stdout, done.stderr, (tmp_path / "r.jsonl").read_bytes())
+    results = list((tmp_path / "out").iterdir())
+    assert len(results) >= 8
+    for path in results:
+        assert CANARY.search(path.read_bytes())
+        result = pydicom.dcmread(path)
+        for keyword in (source.PATIENT | source.STUDY) & {element.keyword for element in result}:
+            del result[keyword]
+        assert_silent(str(result).encode(), path.name.encode())
 
 
 def test_no_canary_in_a_hosts_log_or_in_a_traceback(folder: Path, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -64,7 +64,6 @@ def _make_a_report(bundle: Any) -> None:
     """The first takes a second, and no fork shall."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from clinic.ends import film
-
     from edgecxr.clinic.report import dicom_results
     from edgecxr.records.prediction import Prediction, Provenance
 

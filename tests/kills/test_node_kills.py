@@ -57,12 +57,16 @@ def kill(bundle: Path, tmp_path: Path, kills: int, seed: int) -> str:
         number = nodes.start(*call)
         wait_for(nodes.ready, 120)
         modality.start()
+        wait_for(lambda: films(tmp_path / "spool", "done") >= 1, 120)
+        start = time.monotonic()
+        wait_for(lambda: films(tmp_path / "spool", "done") >= 4, 120)
+        each = (time.monotonic() - start) / 3  # seconds from one result to the next on this machine
         for _ in range(kills):
             # From its very start, or once it works: at any moment of either.
             if rng.random() < 0.7:
                 wait_for(nodes.ready, 120)
                 begun += 1
-            time.sleep(rng.random() * 1.0)
+            time.sleep(rng.random() * max(0.5, 4 * each))
             nodes.kill(number)
             number = nodes.start(*call)
         modality.ended.set()

@@ -41,7 +41,7 @@ def model_card(
     sections = [
         _heading(name, version, labels, preprocessing),
         _intended_use(),
-        *(_other_source(other) for other in other_sources),
+        *(_other_source(other, run["data"].get("origins", [])) for other in other_sources),
         _accuracies(evaluation["models"]),
         *([_thumbnails(audits)] if audits else []),
         _training_data(run, labels, notes),
@@ -106,11 +106,19 @@ def _accuracies(models: Sequence[Report]) -> str:
     return "## Accuracy, all classes\n\n" + _table(header, rows)
 
 
-def _other_source(report: Report) -> str:
+def _other_source(report: Report, learnt_from: Sequence[str]) -> str:
+    """Figures on data from elsewhere; where films of the same origins were learnt from, it isn't called that."""
+    conditions = "".join(f", {column} = {value}" for column, value in report["where"].items() if value)
+    what = f"the {report['precision']} artifact on {report['data']}{conditions}"
     rejected = f" {len(report['rejected'])} pictures were rejected." if report["rejected"] else ""
+    if {row["origin"] for row in report["by_origin"]} & set(learnt_from):
+        title = f"## Within one source: {what}"
+        said = "Other films of these places were learnt from, so this says nothing about a hospital that is new."
+    else:
+        title = f"## Another source: {what}"
+        said = "Pictures of a collection that wasn't fitted on."
     return (
-        f"## Another source: the {report['precision']} artifact on {report['data']}\n\n"
-        f"Pictures from elsewhere, through the device's own pipeline.{rejected}\n\n{_shares(report)}"
+        f"{title}\n\n{said} They went through the device's own pipeline.{rejected}\n\n{_shares(report)}"
         + _unkept(report["operating_points"])
     )
 

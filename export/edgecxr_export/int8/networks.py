@@ -27,10 +27,13 @@ class Networks:
     """
 
     def __init__(self, model: Any, inputs: npt.NDArray[np.uint8]) -> None:
-        """`model` is the canonical fp32 graph, `inputs` are `quantize.calibration_inputs` (N, H, W, 1)."""
+        """`model` is the canonical fp32 graph, `inputs` are `quantize.calibration_inputs` (N, H, W, 1).
+
+        The black and the white picture among them give no ranges: in a network that began with ImageNet's weights a
+        constant picture reaches a hundred times as far as any film, and nothing is left of the films then.
+        """
         self.model = model
         self.pictures = inputs[: -quantize.ENDS]
-        self._inputs = inputs
         self._scaled: dict[str, tuple[Any, dict[str, Extent]]] = {}
         self._moments: dict[str, Mapping[str, rounding.Floats]] = {}
         self._rounded: dict[tuple[str, int], Any] = {}
@@ -52,7 +55,7 @@ class Networks:
         if clip == MIN_MAX:
             return whole
         if channels not in self._percentiles:
-            found = calibrate.percentiles(model, self._inputs, whole, [float(share) for share in PERCENTILES])
+            found = calibrate.percentiles(model, self.pictures, whole, [float(share) for share in PERCENTILES])
             self._percentiles[channels] = dict(zip(PERCENTILES, found, strict=True))
         return self._percentiles[channels][clip]
 
@@ -64,7 +67,7 @@ class Networks:
     def _with_extents(self, channels: str) -> tuple[Any, dict[str, Extent]]:
         if channels not in self._scaled:
             self._scaled[channels] = (
-                (self.model, calibrate.extents(self.model, self._inputs))
+                (self.model, calibrate.extents(self.model, self.pictures))
                 if channels == "as trained"
                 else equalise.equalised(*self._with_extents("as trained"))
             )

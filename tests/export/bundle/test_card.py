@@ -234,7 +234,7 @@ def test_a_thumbnail_s_figure_stands_for_each_place() -> None:
 def test_another_source_comes_before_the_data_s_own_test_split() -> None:
     # Adults only, and no viral pneumonia: what can't be measured there is said, and no figure stands for it.
     report = evaluated((("covid", "adult, X", "ccn"), ("normal", "adult, X", "ccnnnnnnn")))
-    asked = {"data": "elsewhere", "precision": "int8", "rejected": [{"file": "x.png", "reason": "blank"}]}
+    asked = {"data": "elsewhere", "where": {}, "precision": "int8", "rejected": [{"file": "x.png", "reason": "blank"}]}
     text = card(other_sources=[{**asked, **report}])
     other, own = text.index("## Another source: the int8 artifact on elsewhere"), text.index("## Figures: ")
     assert other < own
@@ -246,9 +246,16 @@ def test_another_source_comes_before_the_data_s_own_test_split() -> None:
     assert "sensitivity, viral_pneumonia" not in there
 
 
+def test_films_of_a_place_that_was_learnt_from_are_not_called_another_source() -> None:
+    asked = {"data": "films", "where": {"source": "siim"}, "precision": "int8", "rejected": []}
+    for origin, title in (("adult, A", "Within one source"), ("adult, X", "Another source")):
+        report = evaluated((("covid", origin, "ccn"), ("normal", origin, "nnn")))
+        assert f"## {title}: the int8 artifact on films, source = siim\n" in card(other_sources=[{**asked, **report}])
+
+
 def test_a_name_cannot_break_a_table() -> None:
     report = evaluated((("covid", "a | b\nc", "ccn"), ("normal", "a | b\nc", "nnn")))
-    asked = {"data": "elsewhere", "precision": "int8", "rejected": []}
+    asked = {"data": "elsewhere", "where": {}, "precision": "int8", "rejected": []}
     assert "| covid found, of a \\| b c | 66.7% |" in card(other_sources=[{**asked, **report}])
 
 
