@@ -101,7 +101,7 @@ def send(port: int, *films: bytes, called: str = "EDGECXR", calling: str = "MODA
         association.release()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until something is so; fails where it doesn't become so."""
     end = time.monotonic() + seconds
     while not condition():

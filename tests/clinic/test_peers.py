@@ -61,11 +61,16 @@ def storescp(tmp_path: Path) -> Iterator[tuple[Target, Path]]:
     """dcmtk's target, and the folder into which it writes."""
     folder, port = tmp_path / "received", free_port()
     folder.mkdir()
-    process = subprocess.Popen(["storescp", "-aet", "DCMTK", "-od", str(folder), str(port)], stderr=subprocess.DEVNULL)
-    wait_for(lambda: listens(port))
-    yield Target("DCMTK", "127.0.0.1", port), folder
-    process.terminate()
-    process.wait(10)
+    log = tmp_path / "storescp.log"
+    with log.open("wb") as written:
+        command = ["storescp", "-v", "-aet", "DCMTK", "-od", str(folder), str(port)]
+        process = subprocess.Popen(command, stdout=written, stderr=written)
+    try:
+        wait_for(lambda: listens(port), 60)
+        yield Target("DCMTK", "127.0.0.1", port), folder
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def orthanc(folder: Path, modalities: dict[str, Any], more: str = "") -> tuple[subprocess.Popen[bytes], int, int]:
@@ -181,7 +186,7 @@ def test_orthanc_that_is_stopped_and_started_has_each_result_once(
     process, dicom, http = orthanc(folder, {})
     node = begin(Target("ORTHANC", "127.0.0.1", dicom))
     process.terminate()
-    process.wait(30)
+    process.wait(60)
     for number in range(4):
         (tmp_path / f"{number}.dcm").write_bytes(film(f"1.2.{number}", number))
     assert call("storescu", "-aec", "EDGECXR", "127.0.0.1", node.port, *tmp_path.glob("*.dcm")).returncode == 0
