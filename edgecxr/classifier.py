@@ -41,7 +41,7 @@ class Classifier:
         batch_size: int | None = None,
         self_test: bool = False,
     ) -> None:
-        """Open `bundle` (a path, an opened Bundle, or None for the embedded one) on `device`.
+        """Open `bundle` (a path, `full` or `edge`, an opened Bundle, or None for `full`) on `device`.
 
         `engine` is onnxruntime, openvino or litert, `precision` fp32, bf16 (openvino), fp16 or int8; `auto` chooses.
         One worker with every CPU's thread is the lowest latency for `predict`; `workers=None` makes one-threaded

@@ -53,7 +53,9 @@ def _table(left: tuple[str, ...], right: tuple[str, ...]) -> Table:
 
 
 def _results(report: Report) -> Iterator[Table | Text]:
-    yield Text(_title(report, f"quick, {report['rounds']} rounds, cases in turn"), style="italic")
+    bundle = report["bundle"]
+    about = f"{bundle['name']} {bundle['version']}, quick, {report['rounds']} rounds, cases in turn"
+    yield Text(_title(report, about), style="italic")
     table = _table(
         ("artifact", "engine", "what"),
         ("batch", "workers x threads", "calls", "p50 ms", "", "p90 ms", "", "p99 ms", "pictures/s", ""),

@@ -2,12 +2,14 @@
 
 from edgecxr.bundle.reader import (
     CARD,
+    DEFAULT,
     EMBEDDED,
     FORMATS,
     GOLDEN_EXPECTED,
     GOLDEN_INPUTS,
     MANIFEST,
     METADATA_PREFIX,
+    NAMED,
     PRECISIONS,
     SCHEMA,
     SUFFIX,
@@ -18,16 +20,19 @@ from edgecxr.bundle.reader import (
     load,
     manifest_digest,
     parse,
+    present,
 )
 
 __all__ = [
     "CARD",
+    "DEFAULT",
     "EMBEDDED",
     "FORMATS",
     "GOLDEN_EXPECTED",
     "GOLDEN_INPUTS",
     "MANIFEST",
     "METADATA_PREFIX",
+    "NAMED",
     "PRECISIONS",
     "SCHEMA",
     "SUFFIX",
@@ -38,4 +43,5 @@ __all__ = [
     "load",
     "manifest_digest",
     "parse",
+    "present",
 ]

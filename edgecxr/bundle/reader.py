@@ -36,7 +36,11 @@ from edgecxr.pictures.preprocess import Contract
 SCHEMA = 1
 MANIFEST = "bundle.json"
 SUFFIX = ".edgecxr"
-EMBEDDED = Path(__file__).parent.parent / "models" / f"xception-cxr{SUFFIX}"
+_MODELS = Path(__file__).parent.parent / "models"
+# The embedded bundles, by the names that stand for their paths: the full network, and a smaller and faster student.
+NAMED = {"full": _MODELS / f"xception-cxr{SUFFIX}", "edge": _MODELS / f"xception-cxr-edge{SUFFIX}"}
+DEFAULT = "full"
+EMBEDDED = NAMED[DEFAULT]
 GOLDEN_INPUTS = "golden/inputs.npy"
 GOLDEN_EXPECTED = "golden/expected.json"
 METADATA_PREFIX = "edgecxr."  # of what an .onnx says itself, so that it can be used alone
@@ -172,18 +176,27 @@ class Bundle:
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Bundle:
-    """Open a bundle (None: the embedded one), or an .onnx of one by itself; raises BundleError where it is refused.
+    """Open a bundle (None: the default one), or an .onnx of one by itself; raises BundleError where it is refused.
 
+    `full` and `edge` are the embedded ones; a folder of such a name is reached by its absolute path.
     A lone .onnx says its labels, preprocessing and temperature in its metadata. Its digest is that of the file, and it
     has no golden vectors.
     """
-    folder = Path(path) if path is not None else EMBEDDED
+    name = os.fspath(path) if path is not None else None
+    folder = EMBEDDED if name is None else NAMED.get(name, Path(name))
+    if name in NAMED and not folder.is_dir():
+        raise BundleError(f"the model {name!r} isn't in this installation, which has {' and '.join(present())}")
     if folder.suffix == ".onnx" and folder.is_file():
         return _lone(folder)
     if not folder.is_dir():
         what = "is a file, expected a directory NAME.edgecxr or an .onnx" if folder.exists() else "doesn't exist"
         raise BundleError(f"the bundle {what}: {folder}")
     return parse(_read_plain(folder, MANIFEST, MAX_MANIFEST_BYTES), folder)
+
+
+def present() -> tuple[str, ...]:
+    """Names of the embedded bundles that are in this installation."""
+    return tuple(name for name, folder in NAMED.items() if folder.is_dir())
 
 
 def parse(data: bytes, folder: Path) -> Bundle:

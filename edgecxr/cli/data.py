@@ -109,7 +109,7 @@ def show(
     ] = False,
     model: Annotated[
         Path | None,
-        typer.Option("-m", "--model", help="Bundle whose --network-input is shown (default: the embedded one)."),
+        typer.Option("-m", "--model", help="full, edge, or a bundle whose --network-input is shown."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a sheet that exists.")] = False,
 ) -> None:

@@ -10,7 +10,7 @@ from edgecxr.cli.options import DeviceOption, EngineOption, JsonOption, Precisio
 
 
 def verify(
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle (default: the embedded one).")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="full, edge, or the path of a bundle (default: full).")] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -45,7 +45,7 @@ def verify(
 
 
 def info(
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle (default: the embedded one).")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="full, edge, or the path of a bundle (default: full).")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a bundle holds."""

@@ -19,7 +19,10 @@ PLOTS = ("confusion.png", "roc.png", "reliability.png")
 
 def evaluate(
     model: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="Bundle, or a RUN of edgecxr train; - is the embedded bundle.")
+        Path,
+        typer.Argument(
+            metavar="BUNDLE", help="Bundle, full, edge, or a RUN of edgecxr train; - is the default bundle."
+        ),
     ],
     data: Annotated[
         list[Path] | None,

@@ -16,7 +16,10 @@ Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8"]
 ModelOption = Annotated[
     Path | None,
     typer.Option(
-        "-m", "--model", help="Bundle, a folder NAME.edgecxr, or its .onnx alone (default: the embedded one)."
+        "-m",
+        "--model",
+        metavar="full|edge|PATH",
+        help="An embedded model, a bundle (a folder NAME.edgecxr), or its .onnx alone (default: full).",
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="A device asked for by name is used or the run fails.")]

@@ -86,6 +86,17 @@ def verification_table(verification: Verification) -> Table:
     return table
 
 
+def _names(bundle: Bundle) -> dict[str, str]:
+    """How an embedded bundle is called, and which others there are; nothing of another one."""
+    from edgecxr.bundle import DEFAULT, NAMED, present
+
+    name = next((name for name, folder in NAMED.items() if folder == bundle.path), None)
+    if name is None:
+        return {}
+    others = "".join(f"; also here: {other}" for other in present() if other != name)
+    return {"embedded as": f"{name}{', the default' if name == DEFAULT else ''}{others}"}
+
+
 def bundle_table(bundle: Bundle) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
@@ -94,6 +105,7 @@ def bundle_table(bundle: Bundle) -> Table:
     reduced = f", first reduced to {contract.source_size} px" if contract.source_size else ""
     rows: dict[str, str | Text] = {
         "model": f"{bundle.name} {bundle.version}",
+        **_names(bundle),
         "path": printable(str(bundle.path)),
         "sha256": bundle.digest,
         "labels": ", ".join(bundle.labels),

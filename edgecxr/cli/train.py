@@ -22,23 +22,36 @@ def train(
         typer.Argument(metavar="DATA…", help="A folder per class, or a folder with a manifest.csv; several are one."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The RUN, a folder that is absent or empty.")],
-    recipe: Annotated[Literal["default", "seed"], typer.Option(help="seed is the original tutorial's.")] = "default",
+    recipe: Annotated[
+        Literal["default", "seed", "edge"],
+        typer.Option(help="seed is the original tutorial's; edge is a smaller student of a RUN."),
+    ] = "default",
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="With edge: whose answers are learnt, and with whose weights to begin."),
+    ] = None,
     backbone_weights: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="imagenet|none|PATH",
-            help="imagenet is downloaded by Keras; PATH is a weights file, or a RUN in whose backbone to begin.",
+            help="imagenet (the default) is downloaded by Keras; PATH is a weights file, or a RUN in whose backbone to "
+            "begin.",
         ),
-    ] = "imagenet",
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the last stage.")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(metavar="RATE", help="Highest rate of the last stage, above 0 and at most 1.")
     ] = None,
     input_size: Annotated[int | None, typer.Option(min=71, max=1024, help="Side of the network's input, px.")] = None,
+    middle_blocks: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Of Xception's 8 middle blocks, the first ones.")
+    ] = None,
     feature_views: Annotated[
         int | None,
         typer.Option(
-            min=0, max=4, help="Views of each picture that a frozen backbone computes once; 0: each epoch its own."
+            min=0,
+            max=8,
+            help="Views of each picture that a frozen backbone, or a teacher, computes once; 0: each epoch its own.",
         ),
     ] = None,
     seed: Annotated[
@@ -82,6 +95,15 @@ def train(
     column, equals, value = (leave_one_out or "").partition("=")
     if leave_one_out is not None and not (column and (value or not equals)):
         raise UsageError(f"--leave-one-out expects COLUMN or COLUMN=VALUE, got {leave_one_out!r}")
+    if (recipe == "edge") != (teacher is not None):
+        raise UsageError("--recipe edge and --teacher go together; give both or neither")
+    if teacher is not None and backbone_weights is not None:
+        raise UsageError("a student begins with its teacher's weights; leave --backbone-weights out")
+    if teacher is not None and (folds is not None or (column and not value)):
+        raise UsageError(
+            "one teacher has learnt from what other fits test; with --teacher, name one test: leave --folds out, or "
+            "give --leave-one-out COLUMN=VALUE"
+        )
     from edgecxr.lab.dataset import check_outside
     from edgecxr.lab.run import held
 
@@ -89,6 +111,8 @@ def train(
     chosen = recipes.recipe(recipe)
     if input_size is not None:
         chosen = replace(chosen, input_size=input_size)
+    if middle_blocks is not None:
+        chosen = replace(chosen, middle_blocks=middle_blocks)
     if feature_views is not None:
         chosen = replace(chosen, feature_views=feature_views)
     if learning_rate is not None and not 0 < learning_rate <= 1:  # a NaN isn't either
@@ -99,7 +123,7 @@ def train(
     _choose_backend(device)
     console = Console(stderr=True, highlight=False, markup=False)
     options: dict[str, Any] = {
-        "backbone_weights": backbone_weights,
+        "backbone_weights": str(teacher) if teacher is not None else backbone_weights or "imagenet",
         "seed": seed,
         "device": device,
         "resume": resume,

@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 
 from edgecxr.errors import PictureRejected, ResultRefused
 from edgecxr.pictures.dicom.elements import Field, copied
+from edgecxr.pictures.dicom.film import COMPUTED_RADIOGRAPHY, DX_PRESENTATION, SECONDARY_CAPTURES
 
 # PS3.3, C.7.1.1, "Patient", without the strains of laboratory animals and the photograph.
 PATIENT = frozenset(
@@ -52,6 +53,7 @@ STUDY = frozenset(
         "IssuerOfServiceEpisodeIDSequence", "PatientState",
     }
 )  # fmt: skip
+FILMS = {COMPUTED_RADIOGRAPHY, DX_PRESENTATION, *SECONDARY_CAPTURES}
 UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 CHARACTER_SET, ZONE = 0x00080005, 0x00080201  # in which all times of a data set are (Timezone Offset From UTC)
 
@@ -99,6 +101,8 @@ def read(dicom: bytes) -> Source:
     except PictureRejected as damaged:
         raise ResultRefused(f"no result can be bound to the film: {damaged.message}") from None
     said = {keyword: _uid(fields.get(tag), keyword) for tag, keyword in uids.items()}  # type: ignore[arg-type]
+    if said["SOPClassUID"] not in FILMS:
+        raise ResultRefused("no result can be bound to the film: it is of no SOP class of films")
     sets = _character_sets(fields)
     taken = {tag: field for tag, field in fields.items() if tag in _TAGS or tag == ZONE}
     elements = _elements(taken, order, sets)

@@ -105,19 +105,23 @@ def _other(engine: select.Row) -> Finding:
 
 
 def _bundle() -> list[Finding]:
-    try:
-        embedded = bundle.load()
-        for file in embedded.files:
-            embedded.read(file)
-    except EdgecxrError as error:
-        return [Finding("problem", f"the embedded bundle: {error}", "pip install --force-reinstall edgecxr")]
-    found = [Finding("ok", f"embedded bundle {embedded.name} {embedded.version}, every hash right"), *_tuned(embedded)]
+    found: list[Finding] = []
     installed = select.installed_engines()
-    try:
-        if installed:  # else that was said above
-            select.choose_engine(embedded, select.ANYTHING, installed)
-    except UnavailableError as error:
-        found.append(Finding("problem", f"the embedded bundle: {error}"))
+    for name in dict.fromkeys((bundle.DEFAULT, *bundle.present())):
+        try:
+            embedded = bundle.load() if name == bundle.DEFAULT else bundle.load(name)
+            for file in embedded.files:
+                embedded.read(file)
+        except EdgecxrError as error:
+            found.append(Finding("problem", f"the embedded bundle: {error}", "pip install --force-reinstall edgecxr"))
+            continue
+        found.append(Finding("ok", f"embedded bundle {embedded.name} {embedded.version}, every hash right"))
+        found += _tuned(embedded)
+        try:
+            if installed:  # else that was said above
+                select.choose_engine(embedded, select.ANYTHING, installed)
+        except UnavailableError as error:
+            found.append(Finding("problem", f"the embedded bundle: {error}"))
     return found
 
 

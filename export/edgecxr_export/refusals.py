@@ -63,7 +63,7 @@ def check(asked: Asked) -> None:
         raise UsageError(f"the output must be named NAME{bundles.SUFFIX}, got {output}")
     if not output.parent.is_dir():
         raise UsageError(f"the output's folder doesn't exist: {output.parent}")
-    if asked.full_range and output.resolve() == bundles.EMBEDDED.resolve():
+    if asked.full_range and output.resolve() in {folder.resolve() for folder in bundles.NAMED.values()}:
         raise UsageError("the embedded bundle runs on any CPU, so its int8 is of reduced range; leave --full-range out")
     if os.path.lexists(output):
         if not asked.overwrite:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tiny
-from edgecxr.bundle import EMBEDDED, load, manifest_digest
+from edgecxr.bundle import DEFAULT, EMBEDDED, NAMED, load, manifest_digest, present
 from edgecxr.errors import BundleError
 
 
@@ -203,3 +203,14 @@ def test_the_embedded_bundle_is_whole_small_and_says_what_it_is() -> None:
     assert bundle.artifacts[0].bytes < 23e6
     assert sum(len(bundle.read(file)) for file in bundle.files) < 25e6
     assert "not a medical device" in bundle.read("MODEL_CARD.md").decode()
+
+
+def test_the_embedded_bundles_have_names_and_one_is_the_default(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(DEFAULT).path == load(Path(DEFAULT)).path == load().path == NAMED[DEFAULT]
+    other = next(name for name in NAMED if name != DEFAULT)
+    monkeypatch.setitem(NAMED, other, folder)
+    assert load(other).path == folder
+    assert present() == tuple(NAMED)
+    monkeypatch.setitem(NAMED, other, folder / "absent")
+    with pytest.raises(BundleError, match=f"^the model '{other}' isn't in this installation, which has {DEFAULT}$"):
+        load(other)

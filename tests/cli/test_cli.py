@@ -16,6 +16,7 @@ import pytest
 
 import tiny
 from common import ROOT
+from edgecxr.bundle import NAMED
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -214,6 +215,15 @@ def test_info_doctor_and_version(edgecxr: Run, tiny_bundle: Path) -> None:
     doctor = edgecxr("doctor", "--json")
     assert json.loads(doctor.stdout)["machine"]["cpus_usable"] >= 1
     assert re.fullmatch(r"edgecxr \d+\.\d+\.\d+\S*\n", edgecxr("--version").stdout)
+
+
+def test_info_says_how_an_embedded_bundle_is_called(
+    edgecxr: Run, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(NAMED, "edge", tiny_bundle)
+    assert "embedded as full, the default; also here: edge" in " ".join(edgecxr("info").stdout.split())
+    assert "embedded as edge; also here: full" in " ".join(edgecxr("info", "edge").stdout.split())
+    assert "embedded as" not in edgecxr("info", tiny.write_bundle(tmp_path / "another.edgecxr")).stdout
 
 
 def test_eval_counts_what_the_labels_say(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import random
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -228,3 +231,25 @@ def test_a_label_of_another_bundle_is_a_code_of_its_own(tmp_path: Path) -> None:
     found = [group.finding_type for group in groups(result)[1:]]
     assert [code.meaning for code in found] == labels
     assert [code.scheme_designator for code in found] == ["99EDGECXR", "SCT", "99EDGECXR"]
+
+
+@pytest.mark.parametrize("syntax", [pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian])
+def test_mutants_have_a_result_or_none(classifier: edgecxr.Classifier, syntax: str) -> None:
+    """Whatever a film says of somebody: a result that can be read back, or a named refusal."""
+    rng, outcomes = random.Random(3), Counter[str]()
+    whole = film(syntax=syntax, SpecificCharacterSet="ISO_IR 192", PatientComments="Grüße " * 60)
+    prediction, _ = answer(classifier, whole)
+    header = whole.rindex(b"\xe0\x7f\x10\0")
+    for _ in range(100):
+        data = bytearray(whole)
+        for _ in range(rng.randrange(1, 4)):
+            data[rng.randrange(132, header)] = rng.randrange(256)
+        of_it = replace(prediction, sha256=hashlib.sha256(data).hexdigest())
+        try:
+            (result,) = dicom_results(bytes(data), of_it, classifier.bundle)
+        except ResultRefused:
+            outcomes["refused"] += 1
+            continue
+        assert pydicom.dcmread(io.BytesIO(result.data)).VerificationFlag == "UNVERIFIED"
+        outcomes["told"] += 1
+    assert outcomes["told"] > 15 and outcomes["refused"] > 15

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 import re
 from typing import Any
 
@@ -129,21 +128,4 @@ def test_what_is_built_to_exhaust_is_refused() -> None:
     with pytest.raises(ResultRefused, match="more than 16 DICOM sequences"):
         source.read(film(OtherPatientIDsSequence=deep.OtherPatientIDsSequence))
     with pytest.raises(ResultRefused, match="longer than it ever is"):
-        source.read(film(PatientComments="x" * 70_000, syntax=dicoms.IMPLICIT))
-
-
-def test_mutants_are_read_or_refused() -> None:
-    rng, outcomes = random.Random(3), set()
-    for syntax in ("1.2.840.10008.1.2.1", dicoms.IMPLICIT):
-        whole = film(syntax=syntax)
-        header = whole.rindex(b"\xe0\x7f\x10\0")
-        for _ in range(400):
-            data = bytearray(whole)
-            for _ in range(rng.randrange(1, 4)):
-                data[rng.randrange(132, header)] = rng.randrange(256)
-            try:
-                source.read(bytes(data)).take_over(Dataset())
-                outcomes.add("read")
-            except ResultRefused:
-                outcomes.add("refused")
-    assert outcomes == {"read", "refused"}
+        source.read(film(PatientComments="x" * 20_000))

@@ -81,8 +81,13 @@ def _cells(classes: npt.NDArray[np.intp], sources: npt.NDArray[np.str_]) -> tupl
     return tuple(cells)
 
 
-def augmented(pictures: npt.NDArray[np.uint8], rows: Sequence[int], augmentation: Augmentation, seed: int) -> Source:
-    """Training inputs uint8 (B, H, W, 1): picture `rows[place]` of the memory map, augmented for its turn."""
+def augmented(
+    pictures: npt.NDArray[np.uint8], rows: Sequence[int], augmentation: Augmentation, seed: int, views: int = 0
+) -> Source:
+    """Training inputs uint8 (B, H, W, 1): picture `rows[place]` of the memory map, augmented for its turn.
+
+    With `views`, a picture shows only so many, in turn.
+    """
     kept = np.asarray(rows)
 
     def take(places: Places, turns: Places) -> npt.NDArray[np.uint8]:
@@ -91,7 +96,8 @@ def augmented(pictures: npt.NDArray[np.uint8], rows: Sequence[int], augmentation
         images = np.empty((len(places), *pictures.shape[1:]), np.uint8)
         for place in order:
             images[place] = pictures[kept[places[place]]]
-        return augment_batch(images, augmentation, seed, turns, places)[..., None]
+        shown = turns % views if views else turns
+        return augment_batch(images, augmentation, seed, shown, places)[..., None]
 
     return take
 
@@ -99,6 +105,7 @@ def augmented(pictures: npt.NDArray[np.uint8], rows: Sequence[int], augmentation
 class Epoch(keras.utils.PyDataset):  # type: ignore[misc]  # keras brings no types
     """The batches of one epoch: (inputs (B, …), one-hot labels float32 (B, K)[, weights float32 (B,)]).
 
+    `beside` gives more that is learnt of each picture on its turn, float32 (B, X): labels are then (B, K + X).
     Starts at batch `first`, for a run that goes on in the middle of an epoch. Where `multiple_of` devices share a
     batch, pictures that don't fill the last one evenly are left to the next epoch's order.
     """
@@ -114,10 +121,11 @@ class Epoch(keras.utils.PyDataset):  # type: ignore[misc]  # keras brings no typ
         first: int = 0,
         multiple_of: int = 1,
         workers: int = 1,
+        beside: Source | None = None,
     ) -> None:
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
         self.source, self.targets, self.batch_size = source, targets, batch_size
-        self.first = first
+        self.first, self.beside = first, beside
         order, turns = targets.order(seed, epoch)
         whole = len(order) // multiple_of * multiple_of
         self.order, self.turns = order[:whole], turns[:whole]
@@ -128,11 +136,12 @@ class Epoch(keras.utils.PyDataset):  # type: ignore[misc]  # keras brings no typ
     def __getitem__(self, batch: int) -> tuple[Any, ...]:
         begin = (self.first + batch) * self.batch_size
         chosen = self.order[begin : begin + self.batch_size]
-        inputs = self.source(chosen, self.turns[begin : begin + self.batch_size])
-        labels = self.targets.one_hot[chosen]
+        turns = self.turns[begin : begin + self.batch_size]
+        inputs, labels = self.source(chosen, turns), self.targets.one_hot[chosen]
+        learnt = np.concatenate([labels, self.beside(chosen, turns)], axis=1) if self.beside else labels
         if self.targets.class_weights is None:
-            return inputs, labels
-        return inputs, labels, labels @ self.targets.class_weights
+            return inputs, learnt
+        return inputs, learnt, labels @ self.targets.class_weights
 
 
 class Inputs(keras.utils.PyDataset):  # type: ignore[misc]

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import PIL
 from rich.console import Console
 
 import edgecxr
-from edgecxr.errors import UsageError
+from edgecxr.errors import DataError, UsageError
 from edgecxr.lab.ancestry import strangers
 from edgecxr.lab.dataset import Dataset, Example, check_outside
 from edgecxr.lab.run import (
@@ -31,6 +31,7 @@ from edgecxr.lab.run import (
     SCHEMA,
     WEIGHTS,
     Logits,
+    Run,
     check_new,
     read_run,
     write_history,
@@ -40,12 +41,12 @@ from edgecxr.lab.run import (
 from edgecxr.lab.selection import Selection, check_told_apart
 from edgecxr.lab.sources import read_datasets
 from edgecxr.lab.train import accelerator as accelerators
-from edgecxr.lab.train import checkpoint, storage
+from edgecxr.lab.train import checkpoint, distill, features, storage
 from edgecxr.lab.train import model as models
 from edgecxr.lab.train.accelerator import Accelerator
 from edgecxr.lab.train.batches import predict
 from edgecxr.lab.train.curves import draw_curves
-from edgecxr.lab.train.loop import Inputs, Surroundings, train
+from edgecxr.lab.train.loop import Inputs, Surroundings, computed_features, train
 from edgecxr.lab.train.pictures import Corpus
 from edgecxr.lab.train.recipes import Recipe
 from edgecxr.pictures.preprocess import Contract
@@ -63,7 +64,7 @@ class Call:
 
     data: tuple[Path, ...]
     recipe: Recipe
-    backbone_weights: str = "imagenet"  # or none, a path, or a RUN
+    backbone_weights: str = "imagenet"  # or none, a path, or a RUN; of a recipe with a teacher, the teacher's RUN
     seed: int = 0
     selection: Selection = field(default_factory=Selection)
 
@@ -87,7 +88,7 @@ def fit(
     Several folders are one data set, whose films are called FOLDERNAME/file. The dev split is watched, never learnt
     from; the test split's logits are computed once, after the last step, and nothing here looks at them. With `resume`,
     an unfinished run in `folder` goes on from its last checkpoint; on the same processor and thread count it ends with
-    the same bits as if it had never stopped.
+    the same bits as if it had never stopped. Of a recipe with a teacher, `backbone_weights` is the teacher's RUN.
 
     Raises UsageError, DataError, UnavailableError, StorageError, DivergedError, and Interrupted after a signal.
     """
@@ -136,6 +137,7 @@ def fit_dataset(
         check_outside(call.data, place)
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
+    teacher = distill.read_teacher(call.backbone_weights, recipe, dataset.labels) if recipe.distillation else None
     accelerator = accelerators.choose(device, recipe.batch_size)
     contract = Contract(height=recipe.input_size, width=recipe.input_size)
     corpus = corpus or Corpus(dataset.examples, apart=True)
@@ -160,7 +162,10 @@ def fit_dataset(
     with _arithmetic(mixed, accelerator):
         # Before the decoding, which takes long: weights that are absent or don't fit are noticed here, as is a place
         # that can't hold a run.
-        model = models.build(recipe, len(dataset.labels), "none" if start else call.backbone_weights)
+        model = models.build(recipe, len(dataset.labels), "none" if start or teacher else call.backbone_weights)
+        taught = models.load_run(teacher) if teacher else None
+        if taught and not start:
+            distill.begin(model, taught)
         storage.check_place(folder, 2 * FLOAT32 * model.count_params(), "a checkpoint and the weights")
         with StopOnSignal() as stop:
             check = stop.check("while the pictures were decoded", folder)
@@ -185,7 +190,11 @@ def fit_dataset(
             backbone_identity=backbone.get("sha256", f"{backbone['source']}-{call.seed}"),
             data_fingerprint=data_fingerprint,
         )
-        counts, history = train(model, _inputs(dataset, corpus, inputs), recipe, call.seed, around, identity, start)
+        learnt = _inputs(dataset, corpus, inputs)
+        if teacher:
+            learnt = replace(learnt, teacher=_answers(teacher, taught, learnt.train, corpus, call, around))
+            del taught  # its weights take as much memory as the student's
+        counts, history = train(model, learnt, recipe, call.seed, around, identity, start)
         values = model.get_weights()
     console.print("logits of the float32 model on dev and test …")
     # Rebuilt in float32: what every artifact is later compared with. It knows no optimizer, so the file stays small.
@@ -209,6 +218,7 @@ def fit_dataset(
             "parameters": [{"total": total, "trainable": trainable} for total, trainable in counts],
             "seed": call.seed,
             "backbone_weights": backbone,
+            **({"teacher": {key: backbone[key] for key in ("source", "sha256", "fitted_on")}} if teacher else {}),
             "data": {
                 **({"folder": places[0]} if len(places) == 1 else {"folders": places}),
                 "fingerprint": data_fingerprint,
@@ -258,6 +268,49 @@ def _inputs(dataset: Dataset, corpus: Corpus, inputs: npt.NDArray[np.uint8]) -> 
         len(dataset.labels),
         [example.source for example in learnt],
     )
+
+
+def _answers(
+    teacher: Run, model: Any, rows: Sequence[int], corpus: Corpus, call: Call, around: Surroundings
+) -> distill.Answers:
+    """What the teacher, with its `model`, answers to the views that the recipe shows of the pictures `rows`.
+
+    A view is what the same draws make of the picture as the teacher's contract gives it. Neither the student's size nor
+    its blocks play a part, so that all students of the same films share one file in the cache.
+    """
+    recipe = call.recipe
+    file = around.cache / features.cache_name(
+        teacher=around.backbone_identity,
+        data=around.data_fingerprint,
+        contract=teacher.contract.to_json(),
+        precision=str(keras.config.dtype_policy().name),
+        backend=keras.backend.backend(),
+        rows=list(map(int, rows)),
+        views=recipe.feature_views,
+        augmentation=asdict(recipe.augmentation),
+        seed=call.seed,
+    )
+    pictures = np.empty(0, np.uint8)
+    if not file.is_file():
+        hashes = corpus.hashes()
+        with StopOnSignal() as stop:
+            check = stop.check("while the teacher's pictures were decoded", around.folder)
+            pictures = _load(corpus, teacher.contract, around.cache, around.console, check)
+            check()
+        if corpus.hashes() != hashes:  # of another size they are read once more
+            raise DataError("a picture changed while it was read at the student's size and at the teacher's")
+    found = computed_features(
+        models.split(model, teacher.recipe)[0],
+        pictures,
+        rows,
+        recipe.feature_views,
+        recipe.augmentation,
+        call.seed,
+        file,
+        "answers of the teacher",
+        around,
+    )
+    return distill.Answers.of(model, found)
 
 
 def _classes(dataset: Dataset, examples: Sequence[Example]) -> list[int]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from edgecxr.errors import DivergedError, Interrupted
-from edgecxr.lab.train import features
+from edgecxr.lab.train import distill, features
 from edgecxr.lab.train import model as models
 from edgecxr.lab.train.batches import BATCH, Epoch, Places, Source, Targets, augmented, predict
 from edgecxr.lab.train.checkpoint import Checkpoint, Variables
@@ -39,6 +39,7 @@ class Inputs:
     dev_classes: Sequence[int]
     class_count: int
     train_sources: Sequence[str]
+    teacher: distill.Answers | None = None  # to the views of `train`, where the recipe has one
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ def train(
         begin = time.perf_counter()
         at = _stage(model, inputs, recipe, number, seed, around)
         settings: dict[str, Any] = {"seed": seed, "multiple_of": around.devices}
+        settings["beside"] = inputs.teacher.take if inputs.teacher else None
         steps = len(Epoch(at.source, targets, recipe.batch_size, epoch=0, **settings))
-        _compile(at.trained, recipe, stage, steps * stage.epochs)
+        _compile(at.trained, recipe, stage, steps * stage.epochs, inputs.class_count)
         # A checkpoint from the very end of the stage before holds that stage's optimizer.
         resumed = start if start and start.epoch in epochs and (start.epoch, start.step) > (epochs[0], 0) else None
         if resumed:
@@ -169,6 +171,9 @@ class _Stage:
 def _stage(model: Any, inputs: Inputs, recipe: Recipe, number: int, seed: int, around: Surroundings) -> _Stage:
     """The whole model on pictures, or, as long as no stage has changed the backbone, the head on its features."""
     frozen = all(stage.trainable_from is None for stage in recipe.stages[: number + 1])
+    if recipe.distillation:
+        source = augmented(inputs.pictures, inputs.train, recipe.augmentation, seed, recipe.feature_views)
+        return _Stage(distill.with_features(model), source, lambda: predict(model, inputs.pictures, inputs.dev))
     if not (frozen and recipe.feature_views):
         source = augmented(inputs.pictures, inputs.train, recipe.augmentation, seed)
         return _Stage(model, source, lambda: predict(model, inputs.pictures, inputs.dev))
@@ -189,28 +194,8 @@ def _stage(model: Any, inputs: Inputs, recipe: Recipe, number: int, seed: int, a
             seed=seed,
         )
         files.append(file)
-        bar = progress(around.console, f"features of the frozen backbone, {what}")
-        with StopOnSignal() as stop, bar:
-            task = bar.add_task("", total=views * len(rows))
-            check = stop.check("while the frozen backbone's features were computed", around.folder)
-
-            def advance(done: int) -> None:
-                bar.update(task, completed=done)
-                check()
-
-            found = features.compute(
-                extractor,
-                inputs.pictures,
-                rows,
-                views,
-                augmentation,
-                seed,
-                file,
-                advance,
-                workers=around.workers,
-            )
-            check()  # what came while the file was written
-            return found
+        about = f"features of the frozen backbone, {what}"
+        return computed_features(extractor, inputs.pictures, rows, views, augmentation, seed, file, about, around)
 
     maps = [computed(inputs.train, views, recipe.augmentation, "train"), computed(inputs.dev, 1, Augmentation(), "dev")]
 
@@ -229,16 +214,44 @@ def _stage(model: Any, inputs: Inputs, recipe: Recipe, number: int, seed: int, a
     return _Stage(head, learnt, dev_logits, files, maps)
 
 
-def _compile(model: Any, recipe: Recipe, stage: Stage, steps: int) -> None:
-    model.compile(
-        optimizer=_optimizer(model, recipe, stage, steps),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-    )
+def computed_features(
+    extractor: Any,
+    pictures: npt.NDArray[np.uint8],
+    rows: Sequence[int],
+    views: int,
+    augmentation: Augmentation,
+    seed: int,
+    file: Path,
+    about: str,
+    around: Surroundings,
+) -> npt.NDArray[np.float16]:
+    """What `features.compute` does, with a progress bar that says `about`; a signal raises Interrupted."""
+    bar = progress(around.console, about)
+    with StopOnSignal() as stop, bar:
+        task = bar.add_task("", total=views * len(rows))
+        check = stop.check(f"while the {about.partition(',')[0]} were computed", around.folder)
+
+        def advance(done: int) -> None:
+            bar.update(task, completed=done)
+            check()
+
+        found = features.compute(
+            extractor, pictures, rows, views, augmentation, seed, file, advance, workers=around.workers
+        )
+        check()  # what came while the file was written
+        return found
+
+
+def _compile(model: Any, recipe: Recipe, stage: Stage, steps: int, class_count: int) -> None:
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+    accuracy, width = keras.metrics.CategoricalAccuracy(name="accuracy"), class_count
+    if recipe.distillation:
+        loss = distill.loss(recipe.distillation, recipe.label_smoothing, class_count)
+        accuracy, width = distill.accuracy(class_count), distill.truth_width(model, class_count)
+    model.compile(optimizer=_optimizer(model, recipe, stage, steps), loss=loss, metrics=[accuracy])
     # Both make their variables in the first step otherwise, which is too late to put a checkpoint's values into them.
     model.optimizer.build(model.trainable_variables)
-    nothing = np.zeros((1, model.output_shape[-1]), np.float32)
-    model.compute_metrics(None, nothing, nothing)
+    model.compute_metrics(None, np.zeros((1, width), np.float32), np.zeros((1, model.output_shape[-1]), np.float32))
     model.reset_metrics()
 
 

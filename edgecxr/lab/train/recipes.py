@@ -44,6 +44,24 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """What a student learns from its teacher's answers to the very same views, beside the labels.
+
+    After Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015: the divergence of softened
+    answers, times the temperature's square so that its gradients weigh the same at every temperature. Pooled features
+    are compared by their direction, since the head that follows is linear.
+    """
+
+    temperature: float  # of both softmaxes; above 1, so that the classes that the teacher all but excludes count
+    labels: float  # weight of the labels' cross-entropy, 0 to 1; the teacher's answers have the rest
+    features: float  # weight of 1 - cosine of both's pooled features
+
+    def __post_init__(self) -> None:
+        if not (self.temperature > 0 and 0 <= self.labels <= 1 and self.features >= 0):
+            raise UsageError(f"a distillation needs a temperature above 0 and weights of labels in 0 to 1, got {self}")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a fit except the data, the seed and the backbone's weights."""
 
@@ -67,11 +85,16 @@ class Recipe:
     weight_averaging: float = 0.0
     # Stages with a frozen backbone run on features that are computed once for this many augmented views of each
     # picture, which epochs take in turn; 0 computes every epoch afresh.
+    # Of a recipe with a teacher: for so many views of each picture its answers are computed once, and no other is seen.
     feature_views: int = 0
+    # The backbone's weights are then a RUN's, the teacher's, with its head; None learns from labels alone.
+    distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.middle_blocks <= 8:
             raise UsageError(f"middle_blocks must be from 1 to 8, got {self.middle_blocks}")
+        if self.distillation and not (self.feature_views and self.head == "pooled"):
+            raise UsageError("a recipe with a teacher needs a pooled head and 1 view or more of each picture")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,6 +105,8 @@ class Recipe:
         values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         values["stages"] = tuple(Stage(**stage) for stage in data["stages"])
         values["augmentation"] = Augmentation(**data["augmentation"])
+        if values.get("distillation"):
+            values["distillation"] = Distillation(**values["distillation"])
         return cls(**values)
 
 
@@ -135,7 +160,32 @@ class DefaultRecipe(Recipe):
     feature_views: int = 1
 
 
-RECIPES: dict[str, type[SeedRecipe] | type[DefaultRecipe]] = {"seed": SeedRecipe, "default": DefaultRecipe}
+@dataclass(frozen=True)
+class EdgeRecipe(DefaultRecipe):
+    """A smaller student of a fitted model: fewer middle blocks and pixels, each block beginning with its weights.
+
+    Its pictures are drawn and changed as the default's, and a view is the same part of the same film to both, each at
+    its own input size.
+    """
+
+    name: str = "edge"
+    # No fresh head to calm first: the teacher's is there. From block4 on, a block earlier than the teacher's own
+    # fine-tuning, since so little is left behind it; with all layers a step costs 1.8 times as much.
+    stages: tuple[Stage, ...] = (
+        Stage(epochs=6, learning_rate=3e-4, trainable_from="block4", warmup=0.1, schedule="cosine"),
+    )
+    input_size: int = 192
+    middle_blocks: int = 2
+    dropout: float = 0.0  # the teacher's answers are for the features as they are
+    feature_views: int = 4  # a view of each film costs the teacher what an epoch costs a student of 192 px
+    distillation: Distillation | None = Distillation(temperature=3.0, labels=0.3, features=1.0)
+
+
+RECIPES: dict[str, type[SeedRecipe | DefaultRecipe]] = {
+    "seed": SeedRecipe,
+    "default": DefaultRecipe,
+    "edge": EdgeRecipe,
+}
 
 
 def recipe(name: str) -> Recipe:

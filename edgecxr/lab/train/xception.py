@@ -47,6 +47,25 @@ def backbone(size: int, middle_blocks: int = MIDDLE_BLOCKS, channels: int = 3) -
     return keras.Model(image, x, name=NAME)
 
 
+def aligned(size: int, other: int) -> bool:
+    """Whether the poolings of inputs of both sizes (px, both sides) meet odd and even sides alike.
+
+    With 'same' padding a window of 3 that moves by 2 has its centre on the first sample of an odd side, where the
+    shortcut's lies too, and on the second of an even one: elsewhere the weights of the one meet features that are
+    shifted against each other.
+    """
+    return _parities(size) == _parities(other)
+
+
+def _parities(size: int) -> list[int]:
+    side = (size - 1) // 2 - 2  # behind block1: 3 x 3, moved by 2 and by 1, both without padding
+    found = []
+    for _ in range(4):  # block2, block3, block4, block13
+        found.append(side % 2)
+        side = (side + 1) // 2
+    return found
+
+
 def _halved(x: Any, block: str, filters: tuple[int, int], *, relu_first: bool = True) -> Any:
     """Two separable convolutions and a pooling, beside a strided 1x1 convolution: half the height and width."""
     shortcut = keras.layers.Conv2D(filters[1], 1, strides=2, padding="same", use_bias=False, name=f"{block}_shortcut")(

@@ -19,7 +19,8 @@ MAX_ELEMENTS = 50_000  # of a file, items and fragments included; a film has som
 MAX_DEPTH = 16  # of sequences in sequences; a film's go to 4
 MAX_INFLATION = 32  # times the deflated bytes; films deflate to a half, and to a tenth where most is background
 MAX_INFLATED = 200 << 20  # bytes; 80 megapixels of 16 bits are 160 MB
-MAX_COPIED = 1 << 16  # bytes of one element of a patient's or a study's; a long text has 10,240 characters
+MAX_COPIED = 1 << 14  # bytes of an element of a patient's or a study's; a long text has 10,240 characters. In UTF-8 it
+# may be three times as long, and has to fit into 16 bits of length
 MAX_VALUE = 1 << 18  # bytes of a value that is kept; 65,536 entries of a LUT, of 16 bits each, are half of it
 
 UNDEFINED = 0xFFFFFFFF

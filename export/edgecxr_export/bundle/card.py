@@ -117,9 +117,8 @@ def _other_source(report: Report, learnt_from: Sequence[str]) -> str:
     else:
         title = f"## Another source: {what}"
         said = "Pictures of a collection that wasn't fitted on."
-    return (
-        f"{title}\n\n{said} They went through the device's own pipeline.{rejected}\n\n{_shares(report)}"
-        + _unkept(report["operating_points"])
+    return f"{title}\n\n{said} They went through the device's own pipeline.{rejected}\n\n{_shares(report)}" + _unkept(
+        report["operating_points"]
     )
 
 

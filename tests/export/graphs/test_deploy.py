@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common import noisy
 from edgecxr.errors import UsageError
 from edgecxr_export.graphs.deploy import deploy_model, fold_input, linear_head
-from export.conftest import SIZE, Network
+from export.conftest import SIZE, Network, lively
 
 pytestmark = pytest.mark.lab
 
@@ -99,3 +100,24 @@ def test_a_head_that_isn_t_linear_is_refused(network: Network, layer: Any, said:
     bent = keras.Model(image, keras.layers.Dense(3, name="logits")(hidden))
     with pytest.raises(UsageError, match=f"head must be linear for its evidence to add up to the logits, got {said}"):
         linear_head(bent, network.recipe)
+
+
+def test_a_student_of_few_blocks_and_even_sides_is_the_same_in_onnx() -> None:
+    """'same' padding is another at even sides, as those of 96 px: 45, 23, 12 and 6 (71 px: all odd)."""
+    from dataclasses import replace
+
+    from edgecxr.engines.ort import OnnxRuntimeEngine
+    from edgecxr.lab.train.recipes import recipe
+    from edgecxr_export.graphs.onnx_graph import convert, serialise
+
+    edge = replace(recipe("edge"), input_size=96, middle_blocks=1)
+    pictures = np.stack([noisy((96, 96), i) for i in range(4)])[..., None]
+    reference = lively(edge, pictures)
+    expected = reference(pictures.astype(np.float32), training=False).numpy()
+    engine = OnnxRuntimeEngine(serialise(convert(deploy_model(reference, edge), 17), {}), "cpu", "fp32", 1)
+    found = engine.run(pictures)
+    assert np.ptp(expected, axis=0).max() > 0.1
+    assert np.abs(found.logits - expected).max() < 1e-4
+    assert found.evidence.shape == (4, 3, 3, 3)
+    bias = reference.get_layer("logits").get_weights()[1]
+    assert np.abs(found.evidence.sum(axis=(1, 2)) + bias - found.logits).max() < 1e-4
