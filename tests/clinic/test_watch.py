@@ -105,7 +105,7 @@ def watching(
     told: list[StopOnSignal] = []
     monkeypatch.setattr(watch, "StopOnSignal", Told)
     place = recording.check(output, overwrite=False, going_on=True)
-    inputs = watch.find(folder, place)
+    inputs = watch.find(folder, place, own=options.get("own"))
     job = folders.prepare(session, inputs, place, folders.Options(options.pop("name_by", "path")), going_on=True)
     thread = threading.Thread(target=watch.watch, args=(job, inputs, folder, place), kwargs=options)
     thread.start()
@@ -157,6 +157,23 @@ def test_what_arrives_is_scored_once_and_a_restart_doubles_nothing(
         last = picture("in/z.png", seed=9)
         wait_for(lambda: str(last) in names(output))
     assert sorted(names(output)) == sorted([*expected, str(last)])
+
+
+def test_what_the_run_writes_itself_is_no_input_and_is_told_of_once(
+    session: Session, picture: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    inbox, told = tmp_path / "in", list[Path]()
+    picture("in/results/a.png", seed=1)
+    wanted = picture("in/b.png", seed=2)
+    output = inbox / "out.jsonl"
+    with watching(session, inbox, output, monkeypatch, own=inbox / "results", tell=lambda path, _: told.append(path)):
+        wait_for(lambda: names(output) == [str(wanted)])
+        picture("in/results/c.png", seed=3)
+        second = picture("in/d.png", seed=4)
+        wait_for(lambda: str(second) in names(output))
+        time.sleep(0.6)
+    assert names(output) == [str(wanted), str(second)]
+    assert told == [wanted, second]
 
 
 def test_names_can_stay_out_of_it(
