@@ -98,7 +98,7 @@ class Node:
     """`edgecxr listen` in a process of its own."""
 
     def __init__(self, spool: Path, target: int) -> None:
-        command = [sys.executable, "-m", "edgecxr", "listen", "--spool", str(spool), "--port", "0", "--keep-days", "0"]
+        command = [sys.executable, "-m", "edgecxr", "listen", "--spool", str(spool), "--port", "0", "--keep-days", "1"]
         self.process = subprocess.Popen(
             [*command, "--send", f"ARCHIVE@127.0.0.1:{target}"], stdout=subprocess.PIPE, text=True
         )

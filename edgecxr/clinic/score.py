@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from edgecxr.clinic import spool
 from edgecxr.clinic.report import ResultObject, dicom_results
 from edgecxr.clinic.spool import Entry
-from edgecxr.errors import PictureRejected, ResultRefused, UnavailableError
+from edgecxr.errors import ResultRefused, UnavailableError
 from edgecxr.records.prediction import Prediction
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import Session
@@ -33,8 +33,8 @@ def score(session: Session, entry: Entry, targets: Sequence[str], *, heat_map: b
     data = entry.film.read_bytes()
     try:
         prediction, results = answer(session, data, heat_map=heat_map)
-    except PictureRejected as refused:
-        _give_up(entry, refused.code, refused.message)
+    except ResultRefused as refused:
+        _give_up(entry, "no_result", str(refused))
         return
     for result in results:
         spool.write(entry.result(result.sop_instance_uid), result.data)
@@ -53,19 +53,17 @@ def score(session: Session, entry: Entry, targets: Sequence[str], *, heat_map: b
 
 
 def answer(session: Session, data: bytes, *, heat_map: bool) -> tuple[Prediction, list[ResultObject]]:
-    """The prediction for a film's bytes and the objects that tell it; raises PictureRejected where none can."""
+    """The prediction for a film's bytes and the objects that tell it; raises ResultRefused where none can."""
     if heat_map:
         prediction, evidence = pipeline.explain(session, data)
     else:
         (prediction,), evidence = pipeline.score(session, [data]), None
     try:
         return prediction, dicom_results(data, prediction, session.bundle, evidence=evidence)
-    except ResultRefused as refused:
-        raise PictureRejected("no_result", str(refused)) from None
-    except (UnavailableError, MemoryError):
+    except (ResultRefused, UnavailableError, MemoryError):
         raise
     except Exception as error:  # of whatever somebody's headers do to the libraries that write them anew
-        raise PictureRejected("no_result", f"the result can't be told as DICOM ({type(error).__name__})") from None
+        raise ResultRefused(f"the result can't be told as DICOM ({type(error).__name__})") from None
 
 
 def _give_up(entry: Entry, code: str, reason: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from clinic.ends import Archive, film, films, send, wait_for
 from edgecxr.bundle import load
-from edgecxr.clinic import spool
+from edgecxr.clinic import journal, spool
 from edgecxr.clinic.report import result_uid
 from kills.nodes import Nodes
 
@@ -84,7 +84,10 @@ def kill(bundle: Path, tmp_path: Path, kills: int, seed: int) -> str:
     assert not lost, f"{len(lost)} films that were acknowledged have no result"
     again = sum(objects.values()) - len(objects)
     assert again <= found["sent_again"] <= kills
-    assert max(objects.values()) <= 2
+    for path in (tmp_path / "spool").glob("*/*/journal.jsonl"):  # once more for each kill in between, and not otherwise
+        history, _ = journal.read(path)
+        copies = sum(count for (uid, _), count in objects.items() if uid in history.results)
+        assert 1 <= copies <= 1 + history.again
     assert found["films"]["failed"] == found["unreadable"] == 0
     return (
         f"{kills} kills, {begun} of them once it was ready: {len(modality.acknowledged)} films acknowledged, each with "
