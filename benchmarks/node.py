@@ -124,7 +124,7 @@ class Sender:
         self._port, self._association = port, None
 
     def send(self, film: Dataset, number: str) -> None:
-        one = copy.copy(film)
+        one = copy.deepcopy(film)  # a copy of it alone shares its elements with the other sender's
         one.SOPInstanceUID = f"2.25.{number}"
         if self._association is None or not self._association.is_established:
             ae = AE("MODALITY")
@@ -143,9 +143,8 @@ def rates(film: Dataset, scratch: Path, node: Node, target: Target, films: int, 
     folder = scratch / "films"
     folder.mkdir()
     for number in range(films):
-        one = copy.copy(film)
+        one = copy.deepcopy(film)
         one.SOPInstanceUID = f"2.25.1.{number}"
-        one.file_meta = copy.copy(film.file_meta)
         one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
         one.save_as(folder / f"{number}.dcm")
     ways: dict[str, list[float]] = {"infer": [], "infer --dicom-out": [], "node": []}
