@@ -125,7 +125,7 @@ def rates(path: Path, classifier: Classifier, films: int, rounds: int) -> dict[s
                 begin = time.perf_counter()
                 statuses = {prediction.status for prediction in classifier.stream([file] * films)}
                 seconds[kind].append(time.perf_counter() - begin)
-                assert statuses == {"scored"}, (kind, statuses)
+                assert "rejected" not in statuses, (kind, statuses)
     seconds = {kind: taken[1:] for kind, taken in seconds.items()}  # the first starts processes
     return {
         kind: {

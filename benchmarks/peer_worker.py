@@ -176,8 +176,8 @@ def edgecxr(bundle: str, engine: str, precision: str) -> Run:
     def go(files: Sequence[Path]) -> None:
         with scratch.open("w") as sink:
             for prediction in classifier.stream(files):
-                if prediction.status != "scored":
-                    raise SystemExit(f"not scored: {prediction.error_message}")
+                if prediction.status == "rejected":
+                    raise SystemExit(f"rejected: {prediction.error_message}")
                 sink.write(json.dumps(prediction.to_record(classifier.labels)) + "\n")
 
     return go

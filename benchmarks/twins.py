@@ -73,7 +73,7 @@ def compare(bundle: Bundle, originals: list[Path], twins: list[Path]) -> dict[st
     answers = [list(pipeline.stream(session, paths)) for paths in (originals, twins)]
     shares = [np.array([list(p.probabilities.values()) for p in side]) for side in answers]
     change = np.abs(shares[0] - shares[1]).max(axis=1)
-    agree = [a.label == b.label for a, b in zip(*answers, strict=True)]
+    agree = [bool(same) for same in shares[0].argmax(axis=1) == shares[1].argmax(axis=1)]
     inputs = [[images.network_input(path, bundle.preprocessing) for path in paths] for paths in (originals, twins)]
     detail = [fine_detail(a) / fine_detail(b) for a, b in zip(*inputs, strict=True)]
     return {

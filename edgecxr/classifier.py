@@ -16,6 +16,7 @@ from edgecxr.engines.select import Asked
 from edgecxr.errors import PictureRejected, UsageError
 from edgecxr.records.prediction import Prediction
 from edgecxr.scoring import pipeline
+from edgecxr.scoring.abstention import Wish
 from edgecxr.scoring.session import Session, open_session
 
 
@@ -39,6 +40,8 @@ class Classifier:
         threads: int | None = None,
         workers: int | None = 1,
         batch_size: int | None = None,
+        abstain: bool = True,
+        abstain_at: float | None = None,
         self_test: bool = False,
     ) -> None:
         """Open `bundle` (a path, `full` or `edge`, an opened Bundle, or None for `full`) on `device`.
@@ -48,12 +51,21 @@ class Classifier:
         workers, one a CPU, the highest throughput for `stream`. Raises BundleError and UnavailableError, and UsageError
         for a name that there isn't.
 
+        A picture that is too unlike frontal chest films comes back without a label, where the bundle can tell. With
+        `abstain=False` every picture gets one; `abstain_at` is a threshold on `ood_score` in place of the bundle's.
+        Raises UsageError for one that isn't finite, or that the network has no score for.
+
         `self_test` runs the bundle's golden vectors first, on the very engine that then scores, and raises GateError
         where this device doesn't give the bundle's answers.
         """
         opened = bundle if isinstance(bundle, Bundle) else load(bundle)
         self._session = open_session(
-            opened, Asked(engine, device, precision), threads=threads, workers=workers, batch_size=batch_size
+            opened,
+            Asked(engine, device, precision),
+            threads=threads,
+            workers=workers,
+            batch_size=batch_size,
+            wish=Wish(abstain, abstain_at),
         )
         if self_test:
             run_self_test(opened, self._session.artifact, self._session.engine)
@@ -80,7 +92,8 @@ class Classifier:
     def predict(self, picture: str | os.PathLike[str] | bytes | npt.NDArray[np.generic]) -> Prediction:
         """Score one picture: a path, the bytes of a file, or a grey array (H, W), uint8 or uint16, black is zero.
 
-        A picture that can't be scored comes back as a Prediction whose status is `rejected`, with the reason. Raises
+        A picture that can't be scored comes back as a Prediction whose status is `rejected`, with the reason. One that
+        is too unlike frontal chest films is `abstained`: it has no label, its logits and `ood_score` are there. Raises
         UsageError for an argument that isn't a picture at all, a float array above all: its range can't be known.
         """
         return pipeline.score(self._session, [_source(picture)])[0]
@@ -95,7 +108,7 @@ class Classifier:
         """Each location's share of each class's logit, (h, w, K) in the order of `labels`; not a segmentation.
 
         Class activation mapping after Zhou et al., CVPR 2016; summed over h and w it is the logit without its bias.
-        Raises PictureRejected where the picture can't be scored.
+        An abstained picture has its map too. Raises PictureRejected where the picture can't be scored.
         """
         prediction, evidence = pipeline.explain(self._session, _source(picture))
         if evidence is None:

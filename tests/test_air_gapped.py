@@ -56,7 +56,8 @@ def test_wheels_are_carried_over_and_score_there(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in (device / "records.jsonl").read_text().splitlines()]
-    assert [record["status"] for record in records] == ["scored"] * len(list((ROOT / "samples").iterdir()))
+    assert len(records) == len(list((ROOT / "samples").iterdir()))
+    assert {record["status"] for record in records} <= {"scored", "abstained"}  # drawn, and no films
     # And a wheel that was damaged on the way isn't installed.
     wheel = next((device / "wheelhouse").glob("edgecxr-*.whl"))
     damaged = bytearray(wheel.read_bytes())

@@ -1,4 +1,4 @@
-"""examples/c: compiled as its README says, it prints the bundle's golden logits."""
+"""examples/c: compiled as its README says, it prints the bundle's golden logits, its ood, and what isn't answered."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tiny
 from common import ROOT
 from edgecxr.bundle import Bundle, load
 from edgecxr.device.golden import WIDER_TOLERANCES
@@ -79,7 +80,8 @@ def pgm(path: Path, image: np.ndarray, comment: str = "") -> Path:
 def printed(done: subprocess.CompletedProcess[str]) -> np.ndarray:
     """Logits (N, K) of a run that went well."""
     assert done.returncode == 0, done.stderr
-    return np.array([[float(number) for number in line.split()] for line in done.stdout.splitlines()])
+    lines = [line.partition(" ood ")[0] for line in done.stdout.splitlines()]
+    return np.array([[float(number) for number in line.split()] for line in lines])
 
 
 def golden(bundle: Bundle, artifact: str) -> tuple[np.ndarray, float]:
@@ -113,6 +115,34 @@ def test_fp32_is_computed_in_fp32(classify: Run, tmp_path: Path) -> None:
     pictures = [pgm(tmp_path / f"{i}.pgm", image, comment) for i, image in enumerate(bundle.golden_inputs())]
     logits = printed(classify(SMALL / "model.fp32.onnx", *pictures))
     assert np.abs(logits - row.logits).max() < 1e-4
+
+
+def test_ood_is_printed_and_a_threshold_decides(classify: Run, tmp_path: Path) -> None:
+    model = tmp_path / "ood.onnx"
+    model.write_bytes(tiny.with_ood())
+    images = load(SMALL).golden_inputs()
+    pictures = [pgm(tmp_path / f"{i}.pgm", image) for i, image in enumerate(images)]
+    by_hand = [tiny.tiny_ood(image[:, :, 0]) for image in images]
+    done = classify(model, *pictures)
+    np.testing.assert_allclose(printed(done), [tiny.tiny_logits(image[:, :, 0]) for image in images], atol=1e-4)
+    said = [line.split(" ood ")[1] for line in done.stdout.splitlines()]
+    np.testing.assert_allclose([float(number) for number in said], by_hand, atol=1e-4)
+    oods = [float(np.float32(number)) for number in said]  # nine digits are a float32 to the last bit
+    done = classify("-t", oods[3], model, *pictures)  # at the threshold it is silent
+    answers = [line.rsplit(" ", 1)[1] for line in done.stdout.splitlines()]
+    assert answers == ["abstained" if ood >= oods[3] else "answered" for ood in oods]
+    assert set(answers) == {"abstained", "answered"}
+
+
+def test_a_threshold_that_cannot_be_used_is_refused(classify: Run, tmp_path: Path) -> None:
+    picture = pgm(tmp_path / "a.pgm", load(SMALL).golden_inputs()[0])
+    for threshold in ("nan", "inf", "-inf", "1e999", "1x", "", "x"):
+        done = classify("-t", threshold, SMALL / "model.fp32.onnx", picture)
+        expected = f"classify: expected a finite THRESHOLD behind -t, got {threshold}\n"
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+    done = classify("-t", "1.5", SMALL / "model.fp32.onnx", picture)
+    expected = f"classify: expected a model with the output ood for a THRESHOLD, got another: {SMALL}/model.fp32.onnx\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 
 def test_a_picture_that_cannot_be_used_is_refused(classify: Run, tmp_path: Path) -> None:
@@ -158,7 +188,8 @@ def test_a_model_or_call_that_cannot_be_used_is_refused(classify: Run, tmp_path:
     for arguments in ((), (missing,)):
         done = classify(*arguments)
         assert done.returncode == 2
-        assert done.stderr == f"classify: expected MODEL.onnx PICTURE.pgm..., got {len(arguments)} argument(s)\n"
+        expected = f"classify: expected [-t THRESHOLD] MODEL.onnx PICTURE.pgm..., got {len(arguments)} argument(s)\n"
+        assert done.stderr == expected
 
 
 def test_logits_that_cannot_be_written_are_no_success(classify: Run, tmp_path: Path) -> None:

@@ -251,11 +251,15 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     (pictures / "gone.png").symlink_to("nowhere")
     model = ("-m", str(BUNDLES[-1]), "-q")
     written = []
+    silent = ("-m", str(ROOT / "tests/bundles/1-with-abstention.edgecxr"))
     for arguments, asked in (
         (("in", "-o", "a.jsonl"), None),
         (("--stdin", "--id", "hash"), "in/phantom-1.png\n\nin/cut.jpg\n"),
+        (("--stdin", *silent), "in/phantom-1.png\n\n"),
+        (("--stdin", *silent, "--abstain-at", "1e6"), "in/phantom-1.png\n\n"),
+        (("--stdin", *silent, "--no-abstain"), "in/phantom-1.png\n\n"),
     ):
-        command = [sys.executable, "-m", "edgecxr", "infer", *arguments, *model]
+        command = [sys.executable, "-m", "edgecxr", "infer", *model, *arguments]
         done = subprocess.run(command, cwd=folder, input=asked, capture_output=True, text=True, check=False)
         assert done.returncode == 1, done.stderr
         written.append(done.stdout or (folder / "a.jsonl").read_text())
@@ -263,8 +267,11 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_every_record_fits_the_schema(records: list[dict[str, Any]]) -> None:
-    assert len(records) == 9 + 3
-    assert {record["status"] for record in records} == {"scored", "rejected"}
+    assert len(records) == 9 + 3 + 2 + 2 + 2
+    assert [(record["status"], record["abstention"]) for record in records[12::2]] == [
+        ("abstained", "bundle"), ("scored", "asked"), ("scored", "off"),
+    ]  # fmt: skip
+    assert {record["status"] for record in records} == {"scored", "abstained", "rejected"}
     assert [message for record in records for message in errors("records", record)] == []
 
 
@@ -277,6 +284,10 @@ def test_a_record_with_a_field_more_or_less_does_not(records: list[dict[str, Any
         assert errors("records", {**record, "another": 1})
         assert errors("records", {**record, "schema": 1})
         assert errors("records", {**record, "status": "unknown"})
+    assert errors("records", {**by_status["abstained"], "label": "covid"})
+    assert errors("records", {**by_status["abstained"], "ood_score": None})
+    assert errors("records", {**by_status["abstained"], "abstention": "off", "abstain_at": None})
+    assert errors("records", {**by_status["scored"], "abstain_at": 1.0, "abstention": "none"})
     assert errors("records", {**by_status["scored"], "p_covid": None})
     assert errors("records", {**by_status["scored"], "status": "rejected"})
     assert errors("records", {**by_status["rejected"], "error": None})

@@ -43,7 +43,8 @@ def test_from_labelled_pictures_to_records(edgecxr: Run, tmp_path: Path) -> None
     step("infer", tmp_path / "data", "-m", bundle, "-o", tmp_path / "out.jsonl")
     records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert len(records) == 40
-    assert {record["status"] for record in records} == {"scored"}
+    assert {record["status"] for record in records} <= {"scored", "abstained"}
+    assert {record["abstention"] for record in records} == {"bundle"}
     assert json.loads(step("eval", bundle, tmp_path / "data", "--json"))["accuracy"]["total"] == 40
     report = json.loads(step("bench", tmp_path / "data", "-m", bundle, "--seconds", 2, "--json"))
     assert {row["precision"] for row in report["results"]} == {"fp32", "int8"}

@@ -94,16 +94,33 @@ def golden_inputs() -> np.ndarray:
     return np.stack([rng.integers(0, 32 * (i + 1), (SIZE, SIZE, 1)).astype(np.uint8) for i in range(8)])
 
 
-def write_bundle(folder: Path, model: bytes | None = None, **changes: Any) -> Path:
-    """Write the tiny bundle, or one of another `model`; `changes` replace fields of its manifest before its digest."""
+def abstention(threshold: float) -> dict[str, Any]:
+    """The field of a manifest: in fp32 and int8 on ONNX Runtime, `threshold`."""
+    rows = [
+        {"artifact": f"model.{p}.onnx", "engine": "onnxruntime", "precision": p, "threshold": threshold}
+        for p in ("fp32", "int8")
+    ]
+    return {"kept": 0.995, "split": "dev", "pictures": 400, "thresholds": rows}
+
+
+def write_bundle(folder: Path, model: bytes | None = None, *, abstain_at: float | None = None, **changes: Any) -> Path:
+    """Write the tiny bundle, or one of another `model`; `changes` replace fields of its manifest before its digest.
+
+    With `abstain_at` it is of `with_ood`'s network, and abstains from there on.
+    """
+    if abstain_at is not None:
+        model, changes = model or with_ood(), {"abstention": abstention(abstain_at), **changes}
     inputs = golden_inputs()
     stored = io.BytesIO()
     np.save(stored, inputs)
     logits = [tiny_logits(image[:, :, 0]).tolist() for image in inputs]
-    expected = [
+    expected: list[dict[str, Any]] = [
         {"artifact": f"model.{p}.onnx", "engine": "onnxruntime", "logits": logits, "tolerance": 1e-3}
         for p in ("fp32", "int8")
     ]
+    if abstain_at is not None:
+        ood = [[tiny_ood(image[:, :, 0])] for image in inputs]
+        expected = [{**row, "ood": ood, "ood_tolerance": 1e-3} for row in expected]
     contents = {
         "model.fp32.onnx": model or tiny_model(),
         "model.int8.onnx": model or tiny_model(),  # stands in for one: the runtime doesn't look inside

@@ -23,7 +23,7 @@ COLUMNS = 100  # of the terminal: the summary's longest line
 FONT = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace'
 CELL, LINE, MARGIN = 9.0, 20, 16  # px: a column, a line, the frame
 INK, GROUND = "#d7dae0", "#1e2127"
-GREEN = "#98c379"
+COLOURS = {"green": "#98c379", "yellow": "#e5c07b"}
 
 
 def printed(*arguments: str) -> str:
@@ -61,7 +61,8 @@ def terminal() -> None:
         for word in re.finditer(r"\S+", line.plain):
             column, text = word.start(), word.group()
             styles = " ".join(str(span.style) for span in line.spans if span.start <= column < span.end)
-            kind = ' font-weight="bold"' * ("bold" in styles) + f' fill="{GREEN}"' * ("green" in styles)
+            kind = ' font-weight="bold"' * ("bold" in styles)
+            kind += "".join(f' fill="{colour}"' for name, colour in COLOURS.items() if name in styles)
             place = f'x="{MARGIN + CELL * column:g}" y="{MARGIN + LINE * row + 14}" textLength="{CELL * len(text):g}"'
             words.append(f"<text {place}{kind}>{html.escape(text)}</text>")
     head = (
@@ -81,7 +82,7 @@ def evidence() -> None:
     import edgecxr
 
     mpl.use("Agg")
-    classifier = edgecxr.Classifier()
+    classifier = edgecxr.Classifier(abstain=False)  # a phantom is no film
     label = classifier.predict(ROOT / PHANTOM).label
     assert label is not None
     shares = classifier.evidence(ROOT / PHANTOM)[..., classifier.labels.index(label)]  # (h, w)

@@ -154,5 +154,5 @@ def _folder_call(session: Session, files: Sequence[Path], portion: int) -> Calla
 def _scored(predictions: Iterable[Prediction]) -> None:
     """Take them all; raises UsageError where one is rejected, which is faster than any picture is scored."""
     for prediction in predictions:
-        if prediction.status != "scored":
+        if prediction.status == "rejected":
             raise UsageError(f"a picture to measure on can't be scored any more: {prediction.error_message}")

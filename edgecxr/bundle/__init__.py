@@ -1,4 +1,5 @@
-"""A model on disk: `reader` opens and checks a bundle, `network` a network file by itself."""
+"""A model on disk: `reader` opens and checks a bundle, `network` a network file by itself, `thresholds` when
+there is no answer."""
 
 from edgecxr.bundle.reader import (
     CARD,
@@ -22,6 +23,7 @@ from edgecxr.bundle.reader import (
     parse,
     present,
 )
+from edgecxr.bundle.thresholds import Abstention, Threshold
 
 __all__ = [
     "CARD",
@@ -36,10 +38,12 @@ __all__ = [
     "PRECISIONS",
     "SCHEMA",
     "SUFFIX",
+    "Abstention",
     "Artifact",
     "Bundle",
     "Expected",
     "OperatingPoint",
+    "Threshold",
     "load",
     "manifest_digest",
     "parse",

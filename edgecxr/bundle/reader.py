@@ -2,7 +2,7 @@
 
     bundle.json            this module's `Bundle`, plus provenance; carries its own digest
     model.<precision>.onnx an artifact a precision and format
-    golden/                inputs.npy (uint8) and expected.json (logits an artifact and engine, with a tolerance)
+    golden/                inputs.npy (uint8) and expected.json (logits and ood an artifact and engine, with tolerances)
     reports/               how it was fitted, exported and compared, as JSON
     MODEL_CARD.md          for people, written from the reports
 
@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecxr.bundle import network
+from edgecxr.bundle import network, thresholds
+from edgecxr.bundle.thresholds import Abstention
 from edgecxr.errors import BundleError
 from edgecxr.pictures.preprocess import Contract
 
@@ -53,7 +54,7 @@ MAX_FILE_BYTES = 1 << 30  # an artifact of this classifier is 84 MB at most; thi
 MAX_LABELS = 1000
 MAX_DEPTH = 16  # of objects and lists in the JSON of a bundle; this version writes 5
 
-LABEL = re.compile(r"[\w][\w .+-]{0,63}")  # becomes a column name and stands on terminals
+LABEL = thresholds.NAME
 _FILE = re.compile(r"[A-Za-z0-9_./+-]{1,200}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -93,6 +94,8 @@ class Expected:
     logits: npt.NDArray[np.float32]  # (G, K)
     tolerance: float  # largest accepted |difference| of a logit
     precision: str = ""  # that was computed; "" is the artifact's own, as in bundles of before the field was there
+    ood: npt.NDArray[np.float32] | None = None  # (G, 1); None of a network without such an output
+    ood_tolerance: float = 0.0  # largest accepted |difference| of it
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class Bundle:
     files: Mapping[str, tuple[str, int]]  # every file but the manifest: (sha256, bytes)
     manifest: Mapping[str, Any]
     operating_points: tuple[OperatingPoint, ...] = ()
+    abstention: Abstention | None = None  # None: it answers every picture
 
     def read(self, file: str) -> bytes:
         """The bytes of a listed file, read once and hashed; raises BundleError where they aren't the listed ones."""
@@ -123,11 +127,18 @@ class Bundle:
         kind = PurePosixPath(file).suffix.removeprefix(".")
         if kind in FORMATS:
             network.check(data, kind)
+            self._check_ood(file, network.has_ood(data, kind))
         if kind == "onnx":
             said = network.metadata(data).get(f"{METADATA_PREFIX}labels")
             if said is not None and _json_value(said) != list(self.labels):
                 raise BundleError(f"{file} says that its classes are {said[:200]}, and the bundle says otherwise")
         return data
+
+    def _check_ood(self, file: str, has_ood: bool) -> None:
+        """Raise BundleError where a network gives `ood` and there is no threshold for it, or the other way round."""
+        if has_ood != (self.abstention is not None and self.abstention.covers(file)):
+            found = "the output ood and no threshold" if has_ood else "a threshold and no output ood"
+            raise BundleError(f"an artifact must have the output ood and its threshold, or neither, {file} has {found}")
 
     def _golden(self, file: str) -> bytes:
         if file not in self.files:
@@ -163,6 +174,8 @@ class Bundle:
                     np.asarray(row["logits"], dtype=np.float32),
                     float(row["tolerance"]),
                     str(row.get("precision", "")),
+                    np.asarray(row["ood"], dtype=np.float32) if "ood" in row else None,
+                    float(row["ood_tolerance"]) if "ood" in row else 0.0,
                 )
                 for row in rows
             )
@@ -170,7 +183,11 @@ class Bundle:
             raise BundleError(f"the golden vectors can't be read ({error}): {self.path}") from None
         for row in expected:
             fits = row.logits.ndim == 2 and row.logits.shape[1] == len(self.labels) and np.isfinite(row.logits).all()
-            if not fits or not 0 < row.tolerance < math.inf:
+            fits = fits and 0 < row.tolerance < math.inf
+            if row.ood is not None:
+                fits = fits and row.ood.shape == (len(row.logits), 1) and bool(np.isfinite(row.ood).all())
+                fits = fits and 0 < row.ood_tolerance < math.inf
+            if not fits:
                 raise BundleError(f"the golden vectors of {row.artifact} don't fit the bundle: {self.path}")
         return expected
 
@@ -240,12 +257,18 @@ def _lone(path: Path) -> Bundle:
         manifest = {
             "schema": SCHEMA,
             **{key: _json(said[METADATA_PREFIX + key].encode()) for key in wanted},
+            "abstention": _said_thresholds(said, row),
             "artifacts": [row],
             "files": [],
         }
         return _checked(path, path.parent, manifest, str(row["sha256"]))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise BundleError(f"the .onnx garbles its metadata ({error}): {path}") from None
+
+
+def _said_thresholds(said: Mapping[str, str], artifact: Mapping[str, Any]) -> dict[str, Any] | None:
+    text = said.get(f"{METADATA_PREFIX}abstention")
+    return None if text is None else thresholds.of_one(_json(text.encode()), artifact["file"], artifact["precision"])
 
 
 def _json_value(text: str) -> Any:
@@ -335,6 +358,7 @@ def _checked(path: Path, folder: Path, manifest: dict[str, Any], digest: str) ->
         files=files,
         manifest=manifest,
         operating_points=tuple(_operating_point(row, labels) for row in manifest.get("operating_points", [])),
+        abstention=thresholds.parse(manifest.get("abstention"), [artifact.file for artifact in artifacts]),
     )
 
 

@@ -9,12 +9,12 @@ import typer
 from edgecxr.cli import extras
 from edgecxr.cli.console import consoles, print_json
 from edgecxr.cli.options import DeviceOption, EngineOption, JsonOption, PrecisionOption, ThreadsOption
-from edgecxr.errors import UsageError
+from edgecxr.errors import GateError, UsageError
 from edgecxr.system import storage
 
 SUFFIXES = (".json", ".html")
 OPTIONS = {"workers": "-j"}  # by the name that a message gives them, where it isn't --NAME
-PLOTS = ("confusion.png", "roc.png", "reliability.png")
+PLOTS = ("confusion.png", "roc.png", "reliability.png", "risk.png")  # the last one of a model that abstains
 
 
 def evaluate(
@@ -41,6 +41,23 @@ def evaluate(
         Path | None,
         typer.Option(metavar="OTHER", help="Another bundle or RUN on the same pictures: a paired test, by class too."),
     ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIGURE>=X",
+            help="An acceptance test, e.g. 'sensitivity(covid)>=0.9': the interval's lower bound decides (ece<=X: the "
+            "upper); exit 5 where it fails. Also accuracy, balanced_accuracy, specificity(L), ppv(L), auroc(L); may be "
+            "repeated.",
+        ),
+    ] = None,
+    outliers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Pictures that are no chest films, a folder per kind or with a manifest.csv (file, kind, near, use): "
+            "how many are turned away, and how many films are kept, int8 beside fp32.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -61,8 +78,9 @@ def evaluate(
     training stored are taken.
 
     Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable,
-    70 a report can't be written on a full disk.
+    5 a requirement isn't met or can't be decided, 70 a report can't be written on a full disk.
     """
+    from edgecxr.bundle import load
     from edgecxr.engines.select import Asked
     from edgecxr.views import terminal
 
@@ -75,7 +93,12 @@ def evaluate(
     tables = extras.load_lab("edgecxr.lab.evaluation.table", "eval")
     # A page or plots that can't be made shouldn't be noticed after the scoring.
     drawing = extras.load_lab("edgecxr.lab.evaluation.page", "eval") if targets or plots else None
+    acceptance = extras.load_lab("edgecxr.lab.evaluation.acceptance", "eval")
+    requirements = [acceptance.parse(text) for text in require or []]
+    if requirements and stored.reader_of(model) is None:
+        acceptance.check_labels(requirements, load(None if str(model) == "-" else model).labels)
     conditions = extras.conditions(where)
+    unlike = _read_outliers(outliers, of_run=stored.reader_of(model) is not None)
     ignored = ignore_label or []
     out, err = consoles()
     options = {"device": device, "engine": engine, "precision": precision, "workers": workers, "threads": threads}
@@ -100,9 +123,11 @@ def evaluate(
                 Asked(engine, device, precision),
                 {"workers": workers, "threads": threads},
                 lambda done, total: bar.update(task, completed=done, total=total),
+                unlike if asked == model else (),
             )
 
     scored, found = answers_of(model)
+    acceptance.check_labels(requirements, found["labels"])  # of a RUN, which computes nothing
     extras.account_for(found["account"])
     rival = None
     if against is not None:
@@ -115,6 +140,20 @@ def evaluate(
         paired = extras.load_lab("edgecxr.lab.evaluation.paired", "eval")
         rows = paired.compared(found["labels"], scored, theirs, seed)
         rival = {**other["provenance"], "rows": rows}
+    turned_away = None
+    if unlike:
+        silence = extras.load_lab("edgecxr.lab.evaluation.silence", "eval")
+        bar = terminal.progress(err, "outliers")
+        with bar:
+            task = bar.add_task("", total=None)
+            turned_away = silence.silence(
+                found["session"],
+                unlike,
+                found["films"],
+                found["statuses"],
+                found["data"],
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
     bar = terminal.progress(err, "resampling")
     with bar:
         task = bar.add_task("", total=None)
@@ -124,6 +163,8 @@ def evaluate(
             scored.logits,
             found["temperature"],
             operating_points=found["operating_points"],
+            ood=scored.ood,
+            abstain_at=found["provenance"].get("abstain_at"),
             seed=seed,
             advance=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -134,6 +175,8 @@ def evaluate(
         "ignored_labels": ignored,
         **figures,
         "against": rival,
+        "outliers": turned_away,
+        "acceptance": _verdict(acceptance, requirements, scored, found, seed) if requirements else None,
         "rejected": scored.rejected_json(),
         **found["provenance"],
     }
@@ -148,7 +191,32 @@ def evaluate(
                 err.print(terminal.printable(f"rejected: {file}: {reason}"))
     finally:  # even where nobody reads the terminal any more
         _write(targets, plots, report, drawing)
+    if report["acceptance"] and not report["acceptance"]["passed"]:
+        raise GateError(acceptance.refusal(report["acceptance"]))
     raise typer.Exit(1 if scored.rejected else 0)
+
+
+def _verdict(
+    acceptance: Any, requirements: Sequence[Any], scored: Any, found: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    unread = {file for file, _ in scored.rejected}
+    return acceptance.judge(  # type: ignore[no-any-return]
+        requirements,
+        found["labels"],
+        scored,
+        found["temperature"],
+        abstain_at=found["provenance"].get("abstain_at"),
+        rejected=[film for film in found.get("films", ()) if film.file in unread],
+        seed=seed,
+    )
+
+
+def _read_outliers(folder: Path | None, *, of_run: bool) -> Sequence[Any]:
+    from edgecxr.lab.outliers import read_outliers
+
+    if folder is not None and of_run:
+        raise UsageError(f"--outliers needs a bundle, which can be asked; a run's logits are stored: {folder}")
+    return () if folder is None else read_outliers(folder)
 
 
 def _refuse_for_a_run(options: Mapping[str, object]) -> None:

@@ -44,6 +44,10 @@ def export(
         list[Path] | None,
         typer.Option(metavar="DATA", help="Compare the artifacts with Keras on this labelled data too."),
     ] = None,
+    outliers: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Pictures that are no frontal films: abstention learns from them too."),
+    ] = None,
     note: Annotated[list[str] | None, typer.Option(help="A sentence for the model card; may be repeated.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded pictures.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
@@ -74,6 +78,7 @@ def export(
         other_sources=[_report(path) for path in other_source or []],
         audits=[_report(path) for path in audit or []],
         parity_on=parity_on or [],
+        outliers=outliers,
         cache=cache,
         overwrite=overwrite,
         console=Console(stderr=True, highlight=False, markup=False),

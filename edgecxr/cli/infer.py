@@ -102,6 +102,16 @@ def infer(
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Run the golden vectors first; exit 5 where the answers are wrong here.")
     ] = False,
+    no_abstain: Annotated[
+        bool,
+        typer.Option("--no-abstain", help="Give every picture a label, those too that are too unlike chest films."),
+    ] = False,
+    abstain_at: Annotated[
+        float | None,
+        typer.Option(
+            metavar="THRESHOLD", help="Give no label from this ood_score on, in place of the bundle's threshold."
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option("-b", "--batch-size", help="Pictures a batch.")] = None,
     workers: Annotated[int | None, typer.Option("-j", "--workers", help="Batches in hand at a time.")] = None,
     threads: ThreadsOption = None,
@@ -111,12 +121,15 @@ def infer(
 ) -> None:
     """Score pictures and folders; one record for each file, whatever happens to the others.
 
+    A picture that is too unlike frontal chest films abstains: its record has its scores and no label, where the bundle
+    can tell.
+
     While a run lasts, its records are in the .jsonl itself or, for a .csv and with --overwrite, in FILE.part: nothing
     that was written is lost to a kill, and at most a second of it to a power cut. --resume goes on from there.
 
-    Exit codes: 0 all scored, 1 some rejected, or without the result that --dicom-out should have, 2 usage, 3 bundle
-    refused, 4 device, engine or extra unavailable, 5 wrong golden vectors, 70 records can't be kept, 130 and 143
-    stopped with everything in hand written.
+    Exit codes: 0 all scored or abstained, 1 some rejected, or without the result that --dicom-out should have, 2 usage,
+    3 bundle refused, 4 device, engine or extra unavailable, 5 wrong golden vectors, 70 records can't be kept, 130 and
+    143 stopped with everything in hand written.
     """
     from edgecxr.bundle import load
     from edgecxr.clinic import outbox
@@ -126,6 +139,7 @@ def infer(
     from edgecxr.records import output as recording
     from edgecxr.scoring import folder
     from edgecxr.scoring import stdin as resident
+    from edgecxr.scoring.abstention import Wish
     from edgecxr.scoring.session import open_session
     from edgecxr.views import terminal
 
@@ -151,6 +165,7 @@ def infer(
         raise UsageError("--dicom-out goes with files and folders, not with --stdin")
     if heat_map and dicom_out is None:
         raise UsageError("--heat-map is a picture among results; name their folder with --dicom-out DIR")
+    wish = Wish(not no_abstain, abstain_at)
     if to_stdout:
         streams.check_stdout()
     place = None if output is None or to_stdout else recording.check(output, overwrite=overwrite, going_on=resume)
@@ -167,10 +182,11 @@ def infer(
         workers=workers,
         threads=threads,
         batch_size=batch_size,
+        wish=wish,
     )
     if self_test:
         passed = check_golden(session.bundle, session.artifact, session.engine)
-        log.info("self-test passed: a logit is off by %.3g at most", passed.max_difference)
+        log.info("self-test passed: %s", passed.off_by)
     options = folder.Options(name_by, fail_fast)
     out, err = consoles()
     box = None if dicom_out is None else outbox.open_outbox(dicom_out, session, heat_map=heat_map)

@@ -13,8 +13,10 @@ from edgecxr.views.terminal import printable
 if TYPE_CHECKING:
     from edgecxr.bundle import Bundle
     from edgecxr.device.doctor import Checkup
+    from edgecxr.device.golden import GoldenCheck
     from edgecxr.device.tune import Tuning
     from edgecxr.device.verify import Verification
+    from edgecxr.lab.calibrate import Films
     from edgecxr.records.prediction import Prediction
 
 _MARKS = {"ok": ("✓", "green"), "note": ("•", "yellow"), "problem": ("✗", "red")}
@@ -28,14 +30,21 @@ def predictions_table(predictions: Sequence[Prediction], labels: Sequence[str], 
     for label in labels:
         table.add_column(f"p({label})", justify="right")
     for prediction in predictions:
-        answer = Text(prediction.label or f"{prediction.status}: {prediction.error_code}")
-        answer.stylize("red" if prediction.label is None else "bold")
-        shares = [f"{prediction.probabilities[label]:.3f}" if prediction.probabilities else "" for label in labels]
-        table.add_row(printable(prediction.path or ""), answer, *shares)
+        # Shares of classes that a picture isn't given would be read as an answer; its record has them.
+        shares = [f"{prediction.probabilities[label]:.3f}" if prediction.label else "" for label in labels]
+        table.add_row(printable(prediction.path or ""), _answer(prediction), *shares)
     if total > len(predictions):
         table.caption = f"{len(predictions)} of {total} shown, -o FILE writes all"
         table.caption_justify = "left"
     return table
+
+
+def _answer(prediction: Prediction) -> Text:
+    if prediction.label is not None:
+        return Text(prediction.label, style="bold")
+    if prediction.status == "abstained":
+        return Text(f"abstained: ood {prediction.ood_score:.3g}", style="yellow")
+    return Text(f"{prediction.status}: {prediction.error_code}", style="red")
 
 
 def run_summary(summary: dict[str, Any]) -> str:
@@ -49,8 +58,19 @@ def run_summary(summary: dict[str, Any]) -> str:
         f"{statuses or 'none'}{left_out}{'; ' + answers if answers else ''}\n"
         f"{summary['model']} {summary['precision']}, {summary['engine']} {summary['provider']}, "
         f"{summary['workers']} workers, {summary['threads']} engine threads, batches of {summary['batch_size']}"
-        f"{', as tuned here' if summary['tuned'] else ''}"
+        f"{', as tuned here' if summary['tuned'] else ''}\n"
+        f"{abstention_line(summary)}"
     )
+
+
+def abstention_line(made: Mapping[str, Any]) -> str:
+    """When what is scored so gets no label, in a sentence; `made` is a provenance."""
+    if made["abstention"] == "none":
+        return "nothing abstains: this model can't tell a chest film from another picture"
+    if made["abstention"] == "off":
+        return "nothing abstains, as asked: a picture that is no chest film has a label too"
+    whose = "as asked" if made["abstention"] == "asked" else "the model's threshold"
+    return f"pictures of ood {made['abstain_at']:.4g} or more get no label: too unlike frontal chest films ({whose})"
 
 
 def results_summary(counts: dict[str, int]) -> str:
@@ -69,7 +89,8 @@ def verification_table(verification: Verification) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("artifact", "engine", "device"):
         table.add_column(column)
-    for column in ("golden", "max |Δlogit|", "tolerance", "flips", ""):
+    ood = any(check.ood_difference is not None for check in verification.golden)
+    for column in ("golden", "max |Δlogit|", "tolerance", *(("max |Δood|", "tolerance") if ood else ()), "flips", ""):
         table.add_column(column, justify="right")
     for check in verification.golden:
         mark, style = _MARKS["ok" if check.passed else "problem"]
@@ -80,10 +101,17 @@ def verification_table(verification: Verification) -> Table:
             str(check.pictures),
             f"{check.max_difference:.2g}",
             f"{check.tolerance:.2g}",
+            *(_ood_check(check) if ood else ()),
             str(check.label_flips),
             Text(mark, style=style),
         )
     return table
+
+
+def _ood_check(check: GoldenCheck) -> tuple[str, str]:
+    if check.ood_difference is None:
+        return "", ""
+    return f"{check.ood_difference:.2g}", f"{check.ood_tolerance:.2g}"
 
 
 def _names(bundle: Bundle) -> dict[str, str]:
@@ -117,6 +145,14 @@ def bundle_table(bundle: Bundle) -> Table:
         rows[f"{point.label} at {point.target_sensitivity:.0%} of {point.split}"] = (
             f"p >= {point.threshold:.3f}: sensitivity {point.sensitivity:.1%}, specificity {point.specificity:.1%}"
         )
+    abstention = bundle.abstention
+    rows["abstention"] = (
+        f"from {abstention.pictures} films of {abstention.split}, so that {abstention.kept:.1%} of such are answered"
+        if abstention
+        else "none: every picture gets a label, one that is no chest film too"
+    )
+    for row in abstention.thresholds if abstention else ():
+        rows[f"abstains: {row.artifact} on {row.engine} in {row.precision}"] = f"ood >= {row.threshold:.4g}"
     for artifact in bundle.artifacts:
         preferred = ", preferred" if artifact.preferred else ""
         rows[artifact.file] = f"{artifact.format} {artifact.precision}, {artifact.bytes / 1e6:.1f} MB{preferred}"
@@ -191,3 +227,30 @@ def _share(figure: Mapping[str, Any]) -> str:
         return ""
     interval = figure["interval95"]
     return f"{figure['value']:.1%}" + (f" ({interval[0]:.0%}–{interval[1]:.0%})" if interval else "")
+
+
+def claims_table(films: Films) -> Table:
+    """What a site's bundle may say, the groups that takes, and those that are there; before any film is scored."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("what the site's bundle may say")
+    for column in ("groups needed", "in the half that fits"):
+        table.add_column(column, justify="right")
+    for claim in films.claims:
+        wrong = ", answered wrongly" if claim.kind == "temperature" else ""
+        there = f"at most {claim.there}" if wrong else str(claim.there)
+        mark = Text(there, style="" if claim.possible else "yellow")
+        table.add_row(printable(claim.what), f"{claim.needed}{wrong}", mark)
+    return table
+
+
+def site_table(told: Mapping[str, Any]) -> Table:
+    """What the bundle gave on the half that reports, and what the site's gives."""
+    from edgecxr.lab.site_bundle import comparison
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("on the half that reports")
+    for column in ("before", "now"):
+        table.add_column(column, justify="right")
+    for row in comparison(told):
+        table.add_row(*map(printable, row))
+    return table

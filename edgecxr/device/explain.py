@@ -42,7 +42,14 @@ def diagnose(checks: Sequence[GoldenCheck], in_float: Mapping[str, float | None]
     failed = [check for check in checks if not check.passed]
     if not failed:
         return ""
-    worst = max(failed, key=lambda check: np.nan_to_num(check.max_difference, nan=np.inf))
+    wrong = [check for check in failed if not check.logits_passed]
+    if not wrong:
+        return (
+            f"{failed[0].artifact} on {failed[0].engine} gives its logits and is off by up to "
+            f"{failed[0].ood_difference:.3g} in ood, so that it abstains from other pictures here; take another "
+            "--engine, or get the bundle again from where it was made"
+        )
+    worst = max(wrong, key=lambda check: np.nan_to_num(check.max_difference, nan=np.inf))
     off = f"{worst.artifact} on {worst.engine} is off by up to {worst.max_difference:.3g} in a logit"
     difference = in_float.get(worst.artifact)
     if difference is not None:

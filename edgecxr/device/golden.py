@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr.bundle import Artifact, Bundle, Expected
-from edgecxr.engines import Engine
+from edgecxr.engines import Engine, Outputs
 from edgecxr.engines.select import ORDER, Choice
 from edgecxr.errors import BundleError, GateError
 
@@ -36,11 +36,24 @@ class GoldenCheck:
     tolerance: float
     label_flips: int
     reference: str  # the engine whose answers these were compared with
+    ood_difference: float | None = None  # largest |difference| of ood; None of a network without this output
+    ood_tolerance: float = 0.0
+
+    @property
+    def logits_passed(self) -> bool:
+        # A NaN compares as not passed.
+        return self.max_difference <= self.tolerance
 
     @property
     def passed(self) -> bool:
-        # A NaN compares as not passed.
-        return self.max_difference <= self.tolerance
+        return self.logits_passed and (self.ood_difference is None or self.ood_difference <= self.ood_tolerance)
+
+    @property
+    def off_by(self) -> str:
+        """What is outside its tolerance, or else how far the logits are from theirs."""
+        if self.logits_passed and not self.passed:
+            return f"ood of {self.artifact} is off by up to {self.ood_difference:.3g}"
+        return f"a logit of {self.artifact} is off by up to {self.max_difference:.3g}"
 
 
 def self_test(bundle: Bundle, artifact: Artifact, engine: Engine) -> GoldenCheck:
@@ -51,8 +64,8 @@ def self_test(bundle: Bundle, artifact: Artifact, engine: Engine) -> GoldenCheck
     check = _check(artifact, engine, bundle.golden_inputs(), row, tolerance)
     if not check.passed:
         raise GateError(
-            f"the self-test failed, this device doesn't give the bundle's answers: a logit of {artifact.file} is off "
-            f"by up to {check.max_difference:.3g} on {engine.name} {engine.provider}, where {tolerance:g} is accepted"
+            f"the self-test failed, this device doesn't give the bundle's answers: {check.off_by} on {engine.name} "
+            f"{engine.provider}, where {check.ood_tolerance if check.logits_passed else tolerance:g} is accepted"
         )
     return check
 
@@ -63,7 +76,11 @@ def _check(
     if len(row.logits) != len(inputs):
         raise BundleError(f"the bundle holds {len(inputs)} golden inputs and {len(row.logits)} answers to them")
     # One at a time, as a device meets them: a batch may take other kernels.
-    logits = np.concatenate([engine.run(picture[None]).logits for picture in inputs])
+    found = Outputs.joined(engine.run(picture[None]) for picture in inputs)
+    logits, ood = found.logits, found.ood
+    if (ood is None) != (row.ood is None):
+        alone = "the network alone has" if row.ood is None else "the golden values alone have"
+        raise BundleError(f"golden values must be of every output, {alone} ood: {artifact.file} on {engine.name}")
     return GoldenCheck(
         artifact=artifact.file,
         precision=engine.precision,
@@ -75,6 +92,9 @@ def _check(
         tolerance=tolerance,
         label_flips=int((logits.argmax(axis=1) != row.logits.argmax(axis=1)).sum()),
         reference=row.engine,
+        ood_difference=None if ood is None or row.ood is None else float(np.abs(ood - row.ood).max()),
+        # As much wider than the row's own as that of the logits: what ood is measured in, each bundle decides.
+        ood_tolerance=row.ood_tolerance * tolerance / row.tolerance,
     )
 
 

@@ -319,7 +319,7 @@ def _compare(
         if session.notes:  # such as that batches were halved: measured would be another configuration
             candidate.left_out = session.notes[-1]
             continue
-        if any(answer.status != "scored" for answer in answers):
+        if any(answer.status == "rejected" for answer in answers):
             raise UsageError("a picture to tune on can't be scored any more; did the folder change meanwhile?")
         candidate.logits = np.array([list(answer.logits.values()) for answer in answers], dtype=np.float32)
     answered = [(candidate, candidate.logits) for candidate in candidates if candidate.logits is not None]

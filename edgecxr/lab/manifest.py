@@ -11,7 +11,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from edgecxr.errors import DataError
@@ -24,10 +24,10 @@ _HINT = re.compile(r"sep=(.)\r?\n")  # Excel's own first line
 _REMEDY = "save it as CSV UTF-8"
 
 
-def read_rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
+def read_rows(manifest: Path, needed: Sequence[str] = NEEDED) -> list[tuple[int, dict[str, str]]]:
     """(line, fields by column) of each row that isn't empty; raises DataError where there isn't one reading.
 
-    Columns come without spaces about their names, fields as they are.
+    Columns come without spaces about their names, fields as they are. It must have the two columns `needed`.
     """
     try:
         text = _text(manifest.read_bytes(), manifest)
@@ -35,11 +35,11 @@ def read_rows(manifest: Path) -> list[tuple[int, dict[str, str]]]:
         raise DataError(f"the manifest can't be read ({error.strerror}): {manifest}") from None
     hint = _HINT.match(text)
     skipped = hint.end() if hint else 0
-    separator = hint[1] if hint else _separator(text)
+    separator = hint[1] if hint else _separator(text, needed)
     reader = csv.reader(io.StringIO(text[skipped:], newline=""), delimiter=separator, strict=True)
     lines = _lines(reader, manifest, 1 if hint else 0)
     _, header = next(lines, (0, []))
-    columns = _columns(header, manifest) if header else []
+    columns = _columns(header, manifest, needed) if header else []
     rows = []
     for line, fields in lines:
         # Nameless columns at the end hold nothing: a spreadsheet's used range is wider than its table.
@@ -65,13 +65,13 @@ def _text(data: bytes, manifest: Path) -> str:
     return text
 
 
-def _separator(text: str) -> str:
-    """What stands between the columns `file` and `label` in the header; a comma where nothing does."""
+def _separator(text: str, needed: Sequence[str]) -> str:
+    """What stands between the `needed` columns in the header; a comma where nothing does."""
     header = next(iter(io.StringIO(text, newline="")), "")
 
     def has_needed(separator: str) -> bool:
         names = {name.strip(" \"'").casefold() for name in header.rstrip("\r\n").split(separator)}
-        return names >= set(NEEDED)
+        return names >= set(needed)
 
     return next((separator for separator in SEPARATORS if has_needed(separator)), SEPARATORS[0])
 
@@ -90,16 +90,17 @@ def _lines(reader: Iterator[list[str]], manifest: Path, before: int) -> Iterator
             yield reader.line_num + before, fields  # type: ignore[attr-defined]
 
 
-def _columns(header: list[str], manifest: Path) -> list[str]:
+def _columns(header: list[str], manifest: Path, needed: Sequence[str]) -> list[str]:
     names = [name.strip() for name in header]
     while names and not names[-1]:
         names.pop()
-    names = [name.casefold() if name.casefold() in KNOWN else name for name in names]
+    known = KNOWN.union(needed)
+    names = [name.casefold() if name.casefold() in known else name for name in names]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"the manifest names a column twice, {twice[0]!r}: {manifest}")
-    if not set(NEEDED) <= set(names):
-        raise DataError(f"the manifest needs the columns file and label, it has {', '.join(names)}: {manifest}")
+    if not set(needed) <= set(names):
+        raise DataError(f"the manifest needs the columns {' and '.join(needed)}, it has {', '.join(names)}: {manifest}")
     return names
 
 

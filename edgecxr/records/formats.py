@@ -71,7 +71,9 @@ def read_csv(file: TextIO, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
         raise ValueError("other columns")
     kinds: dict[str, Callable[[str], Any]] = dict.fromkeys(json_columns(labels), str)
     kinds |= dict.fromkeys(("schema", "bytes", "mtime_ns", "width", "height", "bits"), int)
-    kinds |= dict.fromkeys(("ood_score", *(f"{kind}_{label}" for kind in ("p", "logit") for label in labels)), float)
+    kinds |= dict.fromkeys(
+        ("ood_score", "abstain_at", *(f"{kind}_{label}" for kind in ("p", "logit") for label in labels)), float
+    )
     for row in rows:
         if None in row or None in row.values():
             raise ValueError("a row of another length")

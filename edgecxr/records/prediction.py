@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-SCHEMA = 3  # 2 has bytes and mtime_ns, by which a resumed run knows a file again; 3 has rendering
+SCHEMA = 4  # 2 has bytes and mtime_ns, by which a resumed run knows a file again; 3 rendering; 4 abstention, abstain_at
 Status = Literal["scored", "abstained", "rejected"]
 
 
@@ -20,6 +20,10 @@ class Provenance:
     provider: str
     device: str
     precision: str
+    abstention: str = (
+        "none"  # where `abstain_at` is from: bundle, asked, off (as was asked), none (the bundle has none)
+    )
+    abstain_at: float | None = None  # a picture abstains where its ood_score is this or more; None: none does
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,10 @@ class Prediction:
     path: str | None  # as it was given; None for bytes and arrays
     sha256: str | None  # of the bytes that were read (of an array: of its samples); None where nothing could be read
     status: Status
-    label: str | None  # most probable class; None unless scored
+    label: str | None  # most probable class; None unless scored: an abstained picture is given none
     probabilities: Mapping[str, float]  # calibrated, by label, summing to 1; empty when rejected
     logits: Mapping[str, float]  # by label; empty when rejected
-    ood_score: float | None  # None until the bundle brings a detector of pictures unlike the training data
+    ood_score: float | None  # how far from frontal chest films; None when rejected, or where the network doesn't say
     error_code: str | None
     error_message: str | None
     width: int | None  # of the file, px
@@ -65,6 +69,8 @@ class Prediction:
             **{f"p_{label}": self.probabilities.get(label) for label in labels},
             **{f"logit_{label}": self.logits.get(label) for label in labels},
             "ood_score": self.ood_score,
+            "abstention": self.provenance.abstention,
+            "abstain_at": self.provenance.abstain_at,
             "error": error,
             "width": self.width,
             "height": self.height,

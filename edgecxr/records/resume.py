@@ -106,6 +106,12 @@ def _record(line: bytes, where: str, columns: list[str], provenance: Provenance,
             f"the output was made with another bundle ({found.model}, sha256 {found.bundle_sha256[:12]}…); resume with "
             f"that one, or give --overwrite to score all again: {where}"
         )
+    if (found.abstention, found.abstain_at) != (provenance.abstention, provenance.abstain_at):
+        theirs, ours = map(_abstaining, (found, provenance))
+        raise UsageError(
+            f"in the output {theirs}, and in this run {ours}; ask for the same with --abstain-at or --no-abstain, or "
+            f"give --overwrite to score all again: {where}"
+        )
     if found != provenance:
         theirs, ours = (f"{p.engine} {p.provider} {p.precision} on {p.device}" for p in (found, provenance))
         raise UsageError(
@@ -117,6 +123,13 @@ def _record(line: bytes, where: str, columns: list[str], provenance: Provenance,
     if _OTHER_NAMES[by].fullmatch(record.name):
         raise UsageError(f"the output was made with the other --id than {by}; give that one: {where}")
     return record
+
+
+def _abstaining(made: Provenance) -> str:
+    if made.abstain_at is None:
+        return "nothing abstains, as asked" if made.abstention == "off" else "nothing abstains"
+    whose = "as asked" if made.abstention == "asked" else "as the bundle has it"
+    return f"pictures abstain from {made.abstain_at:g} on, {whose}"
 
 
 def rest(inputs: Sequence[Path], records: Sequence[Finished], by: NameBy) -> Rest:

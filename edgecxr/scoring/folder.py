@@ -63,7 +63,7 @@ class Tally:
         self.count(prediction.status, prediction.label)
         if len(self.shown) < MAX_KEPT:
             self.shown.append(prediction)
-        elif prediction.label is None and len(self.rejected) < MAX_KEPT:
+        elif prediction.status == "rejected" and len(self.rejected) < MAX_KEPT:
             self.rejected.append(prediction)
 
 
@@ -112,6 +112,7 @@ def describe(session: Session) -> None:
     log.info("%s, sha256 %s, %s", p.model, p.bundle_sha256, session.artifact.file)
     log.info("%s %s, %s on %s", p.engine, p.provider, p.precision, p.device)
     log.info("%d workers, %d threads, batches of %d", plan.workers, plan.threads, plan.batch_size)
+    log.info("abstention: %s, from %s on", p.abstention, p.abstain_at)
 
 
 def find(

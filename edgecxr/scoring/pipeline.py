@@ -1,7 +1,7 @@
 """The loop: read | decode | preprocess | run | record, in input order and bounded memory.
 
     path -> read -> bytes, sha256 -> decode -> grey -> prepare -> uint8 (H, W)
-         -> run, N at a time -> Outputs, logits (N, K) and evidence (N, h, w, K) -> predict -> Prediction
+         -> run, N at a time -> Outputs: logits (N, K), evidence (N, h, w, K), ood (N, 1) -> predict -> Prediction
 
 On a CPU a worker owns a batch from its bytes to its predictions, the fastest shape there is: each core decodes and runs
 with one thread, nothing waits for another, and the next file is being read meanwhile. On a GPU a pool of decoders feeds
@@ -249,23 +249,26 @@ def predict(session: Session, item: Item, outputs: Outputs | None) -> Prediction
     """What is recorded of a picture; `outputs` are those for it alone, None where the network wasn't run."""
     labels, rejected = session.bundle.labels, item.rejected
     logits = None if outputs is None else outputs.logits  # (K,)
-    if rejected is None and (logits is None or not is_finite(logits)):
+    ood = None if outputs is None else outputs.ood  # (1,), of networks that have it
+    if rejected is None and (logits is None or not is_finite(logits) or (ood is not None and not is_finite(ood))):
         rejected = PictureRejected("not_finite", "the network's answer is not a finite number")
     by_label: dict[str, float] = {}
     share: dict[str, float] = {}
     if rejected is None and logits is not None:
         by_label = dict(zip(labels, logits.tolist(), strict=True))
         share = dict(zip(labels, probabilities(logits, session.bundle.temperature).tolist(), strict=True))
+    ood_score = None if rejected or ood is None else float(ood[0])
+    abstained = session.rule.abstains(ood_score)
     return Prediction(
         path=item.path,
         sha256=item.sha256,
         bytes=item.bytes,
         mtime_ns=item.mtime_ns,
-        status="rejected" if rejected else "scored",
-        label=max(share, key=share.__getitem__) if share else None,
+        status="rejected" if rejected else "abstained" if abstained else "scored",
+        label=max(share, key=share.__getitem__) if share and not abstained else None,
         probabilities=share,
         logits=by_label,
-        ood_score=None,
+        ood_score=ood_score,
         error_code=rejected.code if rejected else None,
         error_message=rejected.message if rejected else None,
         width=item.width,

@@ -18,6 +18,6 @@ def probabilities(logits: npt.NDArray[np.floating], temperature: float) -> npt.N
     return result
 
 
-def is_finite(logits: npt.NDArray[np.floating]) -> bool:
-    """Whether a picture's logits (K,) may be turned into an answer: NaN and Inf never are."""
-    return bool(np.isfinite(logits).all())
+def is_finite(output: npt.NDArray[np.floating]) -> bool:
+    """Whether a picture's logits (K,) or ood (1,) may be turned into an answer: NaN and Inf never are."""
+    return bool(np.isfinite(output).all())

@@ -12,7 +12,8 @@ from edgecxr.engines import Engine, ort
 from edgecxr.engines.select import ANYTHING, ROWS, Asked, Choice, choose, open_engine
 from edgecxr.errors import UnavailableError, UsageError
 from edgecxr.records.prediction import Provenance
-from edgecxr.scoring import remembered
+from edgecxr.scoring import abstention, remembered
+from edgecxr.scoring.abstention import ANSWERS_ALL, BUNDLES_OWN, Rule, Wish
 from edgecxr.system import machine
 
 log = logging.getLogger(__name__)  # names no picture
@@ -43,6 +44,7 @@ class Session:
     artifact: Artifact
     engine: Engine
     plan: Plan
+    rule: Rule = ANSWERS_ALL  # when a picture isn't answered
     tuned: bool = False  # whether `edgecxr tune` on this machine made the choice
     notes: list[str] = field(default_factory=list)  # what whoever started the run should know, in sentences
 
@@ -60,6 +62,8 @@ class Session:
             provider=self.engine.provider,
             device=self.engine.device,
             precision=self.engine.precision,
+            abstention=self.rule.by,
+            abstain_at=self.rule.threshold,
         )
 
 
@@ -92,10 +96,11 @@ def plan_for(choice: Choice, cpus: int, **wanted: int | None) -> Plan:
     return make_plan(choice.device, cpus, **wanted, shared_pool=ROWS[choice.engine].shared_pool)
 
 
-def opened(bundle: Bundle, choice: Choice, plan: Plan, *, tuned: bool = False) -> Session:
-    """Load what was chosen; raises UnavailableError and BundleError."""
+def opened(bundle: Bundle, choice: Choice, plan: Plan, *, wish: Wish = BUNDLES_OWN, tuned: bool = False) -> Session:
+    """Load what was chosen; raises UnavailableError and BundleError, and UsageError as `abstention.rule` does."""
+    rule = abstention.rule(bundle.abstention, choice, wish)
     engine = open_engine(bundle, choice, plan.threads, plan.workers)
-    return Session(bundle, choice.artifact, engine, plan, tuned)
+    return Session(bundle, choice.artifact, engine, plan, rule, tuned)
 
 
 def open_session(
@@ -105,6 +110,7 @@ def open_session(
     workers: int | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
+    wish: Wish = BUNDLES_OWN,
 ) -> Session:
     """Choose engine, device and artifact, load it, or raise UnavailableError before the first picture.
 
@@ -118,23 +124,29 @@ def open_session(
         if shape == dict.fromkeys(shape):
             shape = {name: getattr(winner, name) for name in shape}
         try:
-            return _open(bundle, remembered.choice(bundle, winner), shape, [], tuned=True)
+            return _open(bundle, remembered.choice(bundle, winner), shape, [], wish, tuned=True)
         except UnavailableError as error:
             notes.append(f"what edgecxr tune found fastest can't be used ({error}); tune again")
     choice = choose(bundle, asked)
     try:
-        return _open(bundle, choice, shape, notes)
+        return _open(bundle, choice, shape, notes, wish)
     except UnavailableError as error:
         if asked.device != "auto" or choice.device == "cpu":
             raise
         notes.append(f"the GPU isn't used: {error}")
-    return _open(bundle, choose(bundle, replace(asked, device="cpu")), shape, notes)
+    return _open(bundle, choose(bundle, replace(asked, device="cpu")), shape, notes, wish)
 
 
 def _open(
-    bundle: Bundle, choice: Choice, shape: Mapping[str, int | None], notes: Sequence[str], *, tuned: bool = False
+    bundle: Bundle,
+    choice: Choice,
+    shape: Mapping[str, int | None],
+    notes: Sequence[str],
+    wish: Wish,
+    *,
+    tuned: bool = False,
 ) -> Session:
-    session = opened(bundle, choice, plan_for(choice, machine.cpus(), **shape), tuned=tuned)
+    session = opened(bundle, choice, plan_for(choice, machine.cpus(), **shape), wish=wish, tuned=tuned)
     passed_over = [f"{choice.engine} runs in place of another engine: {reason}" for reason in choice.passed_over]
     for note in (*notes, *passed_over, *([ort.UNTESTED[choice.device]] if choice.device in ort.UNTESTED else ())):
         session.say(note)

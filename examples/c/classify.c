@@ -1,14 +1,16 @@
-/* The logits of pictures, by the ONNX file of a bundle, through OpenVINO's C API.
+/* The logits of pictures, by the ONNX file of a bundle, through OpenVINO's C API; and which of them get no answer.
  *
- *     classify MODEL.onnx PICTURE.pgm...
+ *     classify [-t THRESHOLD] MODEL.onnx PICTURE.pgm...
  *
  * A PICTURE is a grey binary PGM (P5, 8 bits) of the size that the network takes: 299 x 299 for Xception. It has been
  * through the preprocessing that the bundle's bundle.json describes (see README.md); the graph does the rest.
- * Prints a line for each picture: its logits, in the order of the bundle's labels. Stops at the first that it can't use.
+ * Prints a line for each picture: its logits, in the order of the bundle's labels; of a model that has the output ood,
+ * that too, and with a THRESHOLD whether the picture is answered or abstained from. Stops at the first that it can't use.
  *
  * Exit codes are those of edgecxr: 1 the picture, 2 the call, 3 the model, 4 OpenVINO, 70 memory or the output. */
 
 #include <errno.h>
+#include <math.h>
 #include <openvino/c/openvino.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,12 +20,13 @@
 
 enum { BAD_PICTURE = 1, BAD_CALL = 2, BAD_MODEL = 3, NO_ENGINE = 4, UNEXPECTED_END = 70 };
 
-/* Everything that has to be given back, in the order in which it is made. */
+/* Everything that has to be given back, in the order in which it is made; and whether the model has the output ood. */
 struct session {
     ov_core_t *core;
     ov_model_t *model;
     ov_compiled_model_t *compiled;
     ov_infer_request_t *request;
+    bool has_ood;
 };
 
 /* Says what failed in one sentence, with the last line of OpenVINO's reason (those before it name its source files). */
@@ -117,6 +120,17 @@ static bool input_size(const ov_model_t *model, int64_t *height, int64_t *width)
     return fits;
 }
 
+/* Whether the model has the output ood: how far a picture is from frontal chest films. */
+static bool has_ood(const ov_model_t *model) {
+    ov_output_const_port_t *port = NULL;
+    const bool found = !ov_model_const_output_by_name(model, "ood", &port);
+    if (found)
+        ov_output_const_port_free(port);
+    else
+        ov_free(ov_get_last_err_msg()); /* it was only asked */
+    return found;
+}
+
 /* Compiles the model for single pictures: with a known batch size it is a tenth faster. */
 static int load(struct session *s, const char *path, int64_t *height, int64_t *width) {
     FILE *file = fopen(path, "rb");
@@ -132,6 +146,7 @@ static int load(struct session *s, const char *path, int64_t *height, int64_t *w
                 path);
         return BAD_MODEL;
     }
+    s->has_ood = has_ood(s->model);
     const int64_t dims[] = {1, *height, *width, 1};
     ov_partial_shape_t single = {0};
     if (ov_partial_shape_create_static(4, dims, &single)) return refuse(UNEXPECTED_END, "no shape can be made");
@@ -147,11 +162,22 @@ static int load(struct session *s, const char *path, int64_t *height, int64_t *w
     return 0;
 }
 
-/* Runs the model on height x width samples and prints the logits. */
-static int classify(const struct session *s, uint8_t *picture, int64_t height, int64_t width) {
+/* The float32 numbers that the last run gave as the output of this name; they belong to the tensor, which the caller
+ * frees. NULL where there is no such output. */
+static const float *output(const struct session *s, const char *name, ov_tensor_t **tensor, size_t *count) {
+    ov_element_type_e type = DYNAMIC;
+    void *data = NULL;
+    if (ov_infer_request_get_tensor(s->request, name, tensor) || ov_tensor_get_element_type(*tensor, &type) ||
+        ov_tensor_get_size(*tensor, count) || ov_tensor_data(*tensor, &data) || type != F32)
+        return NULL;
+    return data;
+}
+
+/* Runs the model on height x width samples and prints what it gives. No picture reaches an infinite threshold. */
+static int classify(const struct session *s, uint8_t *picture, int64_t height, int64_t width, double threshold) {
     const int64_t dims[] = {1, height, width, 1};
     ov_shape_t shape = {0};
-    ov_tensor_t *image = NULL, *logits = NULL;
+    ov_tensor_t *image = NULL, *first = NULL, *second = NULL;
     if (ov_shape_create(4, dims, &shape)) return refuse(UNEXPECTED_END, "no shape can be made");
     const ov_status_e wrapped = ov_tensor_create_from_host_ptr(U8, shape, picture, &image);
     ov_shape_free(&shape);
@@ -160,38 +186,57 @@ static int classify(const struct session *s, uint8_t *picture, int64_t height, i
     ov_tensor_free(image);
     if (set || ov_infer_request_infer(s->request)) return refuse(NO_ENGINE, "OpenVINO can't run the model");
 
-    ov_element_type_e type = DYNAMIC;
-    size_t count = 0;
-    void *data = NULL;
+    size_t count = 0, scores = 0;
     int code = 0;
-    if (ov_infer_request_get_tensor(s->request, "logits", &logits) || ov_tensor_get_element_type(logits, &type) ||
-        ov_tensor_get_size(logits, &count) || ov_tensor_data(logits, &data) || type != F32) {
-        fprintf(stderr, "classify: expected a model with a float32 output named logits, got another\n");
+    const float *logits = output(s, "logits", &first, &count);
+    const float *ood = s->has_ood ? output(s, "ood", &second, &scores) : NULL;
+    if (!logits || (s->has_ood && (!ood || scores != 1))) {
+        fprintf(stderr, "classify: expected a model with float32 outputs logits and, if any, ood (1, 1), got another\n");
         code = BAD_MODEL;
     } else {
-        for (size_t i = 0; i < count; i++)
-            printf("%.9g%c", (double)((const float *)data)[i], i + 1 < count ? ' ' : '\n');
+        for (size_t i = 0; i < count; i++) printf("%s%.9g", i ? " " : "", (double)logits[i]);
+        if (ood) printf(" ood %.9g", (double)ood[0]);
+        /* Written so that a NaN is no answer. */
+        if (isfinite(threshold)) printf(ood && ood[0] < threshold ? " answered" : " abstained");
+        printf("\n");
         if (fflush(stdout) || ferror(stdout)) {
             fprintf(stderr, "classify: the logits can't be written (%s)\n", strerror(errno));
             code = UNEXPECTED_END;
         }
     }
-    ov_tensor_free(logits);
+    ov_tensor_free(first);
+    ov_tensor_free(second);
     return code;
 }
 
 int main(int argc, char **argv) {
-    if (argc < 3) {
-        fprintf(stderr, "classify: expected MODEL.onnx PICTURE.pgm..., got %d argument(s)\n", argc > 0 ? argc - 1 : 0);
+    double threshold = INFINITY;
+    int first = 1;
+    if (argc > 2 && !strcmp(argv[1], "-t")) {
+        char *end = NULL;
+        threshold = strtod(argv[2], &end);
+        if (end == argv[2] || *end || !isfinite(threshold)) {
+            fprintf(stderr, "classify: expected a finite THRESHOLD behind -t, got %s\n", argv[2]);
+            return BAD_CALL;
+        }
+        first = 3;
+    }
+    if (argc < first + 2) {
+        fprintf(stderr, "classify: expected [-t THRESHOLD] MODEL.onnx PICTURE.pgm..., got %d argument(s)\n",
+                argc > 0 ? argc - 1 : 0);
         return BAD_CALL;
     }
     struct session s = {0};
     int64_t height = 0, width = 0;
-    int code = load(&s, argv[1], &height, &width);
-    for (int i = 2; i < argc && !code; i++) {
+    int code = load(&s, argv[first], &height, &width);
+    if (!code && isfinite(threshold) && !s.has_ood) {
+        fprintf(stderr, "classify: expected a model with the output ood for a THRESHOLD, got another: %s\n", argv[first]);
+        code = BAD_CALL;
+    }
+    for (int i = first + 1; i < argc && !code; i++) {
         uint8_t *picture = NULL;
         code = read_pgm(argv[i], (long)width, (long)height, &picture);
-        if (!code) code = classify(&s, picture, height, width);
+        if (!code) code = classify(&s, picture, height, width, threshold);
         free(picture);
     }
     ov_infer_request_free(s.request);

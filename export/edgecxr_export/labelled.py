@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -68,6 +69,26 @@ def halves(examples: Sequence[Example]) -> tuple[list[int], list[int]]:
         )
     first, second = (sorted(place for group in ordered[begin::2] for place in members[group]) for begin in (0, 1))
     return first, second
+
+
+def spread_over_origins(examples: Sequence[Example], count: int) -> list[int]:
+    """Rows of `count` training pictures (all of them, where there are fewer), spread evenly over (class, origin).
+
+    Every (class, origin) gives the same number as far as it can, taken at even distances in the manifest's order, so
+    that neighbours from one patient don't stand for a whole class.
+    """
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, example in enumerate(examples):
+        if example.split == "train":
+            groups[example.label, example.origin].append(row)
+    available = sum(len(rows) for rows in groups.values())
+    chosen: list[int] = []
+    # Smallest group first: what it can't give is shared among the others.
+    ordered = sorted(groups.items(), key=lambda item: (len(item[1]), item[0]))
+    for position, (_, rows) in enumerate(ordered):
+        share = min(len(rows), (min(count, available) - len(chosen)) // (len(ordered) - position))
+        chosen.extend(rows[i * len(rows) // share] for i in range(share))
+    return sorted(chosen)
 
 
 def load(

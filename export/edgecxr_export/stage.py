@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,20 @@ from edgecxr.bundle import Bundle
 from edgecxr.bundle import reader as bundles
 from edgecxr.errors import DataError
 from edgecxr.lab import ancestry
+from edgecxr.lab.evaluation import abstention
 from edgecxr.lab.evaluation.operating import fit_operating_points
 from edgecxr.lab.evaluation.temperature import fit_temperature
+from edgecxr.lab.outliers import read_outliers
+from edgecxr.lab.publish import publish
 from edgecxr.lab.run import Run, read_run
 from edgecxr.lab.train import storage
 from edgecxr.lab.train.fit import default_cache
 from edgecxr.scoring.postprocess import probabilities
 from edgecxr.system.storage import FULL
-from edgecxr_export import labelled, refusals
+from edgecxr_export import abstaining, labelled, refusals
+from edgecxr_export.abstaining import Outliers
 from edgecxr_export.bundle import reports
 from edgecxr_export.bundle.contents import About, Findings, contents, metadata, parity_report
-from edgecxr_export.bundle.publish import publish
 from edgecxr_export.graphs import half, onnx_graph
 from edgecxr_export.graphs import tflite as litert
 from edgecxr_export.graphs.artifacts import ONNX, TFLITE, NetworkFile, planned
@@ -68,6 +71,7 @@ def export(
     other_sources: Sequence[Mapping[str, Any]] = (),
     audits: Sequence[Mapping[str, Any]] = (),
     parity_on: Sequence[Path] = (),
+    outliers: Path | None = None,
     cache: Path | None = None,
     console: Console | None = None,
 ) -> Bundle:
@@ -79,7 +83,8 @@ def export(
     reported, and decides nothing.
     `notes`, `twins` (of benchmarks/twins.py), `other_sources` (reports of `edgecxr eval` on data from elsewhere) and
     `audits` (of `edgecxr audit`) go into the model card; twins and other sources into reports/ as well. On the pictures
-    of the folders `parity_on` the artifacts are compared with the trained model too.
+    of the folders `parity_on` the artifacts are compared with the trained model too. `outliers` is a folder of pictures
+    that are no frontal films, from which abstention learns beside the training films and their altered copies.
 
     Either the whole bundle stands at `output` afterwards, or what was there before. Raises UsageError, DataError
     (labels or pictures that can't be used), UnavailableError, StorageError, and GateError where an artifact strays from
@@ -102,6 +107,7 @@ def export(
     for doubt in ancestry.doubts(run.description):
         console.print(f"note: {doubt}; {ancestry.FLATTER}", markup=False, highlight=False)
     cache = cache or default_cache()
+    listed = read_outliers(outliers) if outliers else ()
     try:
         others = {}  # first, since few: a folder that can't be used is told at once
         for folder in parity_on:
@@ -109,8 +115,9 @@ def export(
                 others[folder.resolve().name] = labelled.elsewhere(run, folder, cache, advance)
         with bar(console, "decoding") as advance:
             pictures = labelled.load(run, [data] if isinstance(data, Path) else data, cache, advance)
+        unlike = abstaining.decoded(outliers, listed, pictures.dataset.examples, run.contract) if outliers else None
         try:
-            found = _found(run, pictures, others, options, about, console)
+            found = _found(run, pictures, others, unlike, options, about, console)
         except refusals.Refused as refused:
             raise refusals.refusal(output, refused) from None
         opened = publish(output, contents(found, about, console), overwrite)
@@ -127,6 +134,7 @@ def _found(
     run: Run,
     data: Labelled,
     others: Mapping[str, tuple[Labelled, int]],
+    outliers: Outliers | None,
     options: Options,
     about: About,
     console: Console,
@@ -150,8 +158,11 @@ def _found(
     calibrated = probabilities(dev.logits, calibration.temperature)
     points = fit_operating_points(run.labels, dev.classes, calibrated, split="dev")
 
+    fitted_on = abstaining.sample(run, reference.model, data, outliers, console)
+    score = abstention.fit(fitted_on.films, fitted_on.unlike)
+
     console.print("converting …")
-    deploy = deploy_model(reference.model, run.recipe)
+    deploy = deploy_model(reference.model, run.recipe, score=score)
     maps = deploy.predict(evidence_inputs(data), batch_size=KERAS_BATCH, verbose=0)["evidence"]
     comparison = Comparison(reference, data, calibration.temperature, np.asarray(maps), console)
 
@@ -161,7 +172,7 @@ def _found(
 
     mirrored = metadata(run, about, calibration)
     graph = onnx_graph.convert(deploy, options.opset)
-    float_input = deploy_model(reference.model, run.recipe, "float32") if TFLITE in options.formats else None
+    float_input = deploy_model(reference.model, run.recipe, "float32", score) if TFLITE in options.formats else None
     made = _float_files(graph, float_input, options, mirrored)
     for artifact in made:
         found, breaches = judge(artifact, DECIDING)
@@ -198,7 +209,14 @@ def _found(
         _elsewhere(name, *other, reference, comparison, [each.artifact for each in measured], console)
         for name, other in others.items()
     ]
-    return Findings(run, data, reference, calibration, points, options.gates, measured, quantization, elsewhere)
+    settled = abstaining.settle(measured, data, abstaining.fitted_on(data, outliers), console)
+    measured = [
+        replace(each, artifact=each.artifact.saying({**mirrored, "abstention": settled.metadata(each.artifact)}))
+        for each in measured
+    ]
+    return Findings(
+        run, data, reference, calibration, points, options.gates, measured, quantization, settled, elsewhere
+    )
 
 
 def _elsewhere(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tiny
 from edgecxr.bench import quick
 from edgecxr.bench.pictures import usable
 from edgecxr.bundle import load
@@ -16,6 +17,7 @@ from edgecxr.engines import Outputs
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.engines.select import Asked
 from edgecxr.errors import DeviceMemoryError, UsageError
+from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import open_session
 
 
@@ -37,6 +39,16 @@ def test_a_picture_that_is_rejected_meanwhile_ends_it(tiny_bundle: Path, picture
     for call in calls:
         with pytest.raises(UsageError, match="can't be scored any more"):
             call()
+
+
+def test_a_picture_that_abstains_is_measured_as_any_other(tmp_path: Path, picture: Callable[..., Path]) -> None:
+    session = open_session(
+        load(tiny.write_bundle(tmp_path / "t.edgecxr", abstain_at=-1e3)), Asked(engine="onnxruntime")
+    )
+    file = picture("a.png", seed=1)
+    assert pipeline.score(session, [file])[0].status == "abstained"
+    quick._picture_call(session, [file])()
+    quick._folder_call(session, [file], 3)()
 
 
 def test_batches_that_do_not_fit_are_not_run(

@@ -7,6 +7,7 @@ import pytest
 
 import tiny
 from common import ROOT
+from edgecxr import Classifier
 from edgecxr.bundle import SCHEMA, load
 from edgecxr.device.verify import verify
 from edgecxr.engines.select import Asked
@@ -14,6 +15,7 @@ from edgecxr.engines.select import Asked
 KEPT = ROOT / "tests" / "bundles"
 DIGESTS = {
     "1-first.edgecxr": "173ef5c116dce7d33175966a93ba99b712ecebc9ad7306547ea4da3e95fdf0ec",
+    "1-with-abstention.edgecxr": "6639f86a92b016b70e7152d05fcb91a407ce7282f6744d44aa19e1ea37924eff",
     "1-with-operating-points.edgecxr": "24bf764328d06e22ff1b71e9e33eee785e2196ebb50f6cdd757e11a96f311501",
 }
 
@@ -28,13 +30,23 @@ def test_it_is_small_loads_and_gives_its_answers(name: str) -> None:
     assert sum(path.stat().st_size for path in (KEPT / name).rglob("*") if path.is_file()) < 200_000
     bundle = load(KEPT / name)
     assert (bundle.labels, bundle.temperature) == (tiny.LABELS, tiny.TEMPERATURE)
-    assert bundle.preprocessing.version == 1
+    assert bundle.preprocessing.version == (2 if name == "1-with-abstention.edgecxr" else 1)
     assert bundle.preprocessing.upgraded() == tiny.CONTRACT
     result = verify(bundle, Asked(engine="onnxruntime", device="cpu"))
     assert result.passed
     assert [check.pictures for check in result.golden] == [8, 8]
     by_hand = [tiny.tiny_logits(image[:, :, 0]) for image in bundle.golden_inputs()]
     np.testing.assert_allclose(bundle.golden_expected()[0].logits, by_hand, atol=1e-4)
+
+
+def test_what_one_with_abstention_does_not_answer_and_earlier_ones_do() -> None:
+    brightest = load(KEPT / "1-with-abstention.edgecxr").golden_inputs()[7][:, :, 0]
+    assert tiny.tiny_ood(brightest) > 2.125
+    for engine, threshold in (("onnxruntime", 2.0), ("openvino", 2.125)):
+        found = Classifier(KEPT / "1-with-abstention.edgecxr", engine=engine).predict(brightest)
+        assert (found.status, found.provenance.abstain_at) == ("abstained", threshold)
+    older = Classifier(KEPT / "1-first.edgecxr").predict(brightest)
+    assert (older.status, older.logits) == ("scored", pytest.approx(found.logits, abs=1e-4))
 
 
 def test_the_operating_points_of_the_second_are_read() -> None:

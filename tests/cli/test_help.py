@@ -36,6 +36,10 @@ def test_the_verbs_stand_in_the_panel_of_the_device_the_clinic_or_the_lab() -> N
     text = "\n".join(lines())
     device, rest = text.split("─ Device ─")[1].split("─ Clinic (extras) ─")
     clinic, lab = rest.split("─ Lab (extras) ─")
-    panels = {"infer verify info doctor bench tune": device, "listen": clinic, "audit train eval export data": lab}
+    panels = {
+        "infer verify info doctor bench tune": device,
+        "listen": clinic,
+        "audit train eval export calibrate data": lab,
+    }
     for verbs, panel in panels.items():
         assert [line.split()[1] for line in panel.splitlines() if line[2:3].isalpha()] == verbs.split()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,18 @@ def test_what_is_said(checks: list[GoldenCheck], in_float: dict[str, Any], said:
     assert said in sentence
     assert bool(sentence) == bool(said)
     assert "\n" not in sentence
+
+
+def test_what_is_said_where_only_ood_is_off() -> None:
+    off = replace(check(INT8, "int8", 0.1), ood_difference=0.75, ood_tolerance=0.5)
+    assert not off.passed
+    assert off.off_by == "ood of model.int8.onnx is off by up to 0.75"
+    sentence = diagnose([check(FP32, "fp32", 0.0), off], {}, 0.5)
+    assert "gives its logits and is off by up to 0.75 in ood" in sentence
+    assert "\n" not in sentence
+    both = replace(off, max_difference=3.0)  # then the logits say why
+    assert "saturates" in diagnose([both], {INT8: 0.1}, 0.5)
+    assert both.off_by == "a logit of model.int8.onnx is off by up to 3"
 
 
 def test_float_arithmetic_on_the_tiny_network() -> None:

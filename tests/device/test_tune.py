@@ -315,6 +315,14 @@ def test_what_strays_from_the_golden_answers_is_left_out(
         search.tune(bundle, files, Asked(engine="openvino", precision="int8"), seconds=1)
 
 
+def test_pictures_that_abstain_are_tuned_on_as_any_other(tmp_path: Path, picture: Callable[..., Path]) -> None:
+    bundle = load(tiny.write_bundle(tmp_path / "t.edgecxr", abstain_at=-1e3))
+    found = search.tune(
+        bundle, [picture(f"{i}.png", seed=i) for i in range(4)], Asked("onnxruntime", precision="int8"), seconds=0.5
+    )
+    assert {c.label_changes for c in found.candidates} == {0}  # compared, by what the network says
+
+
 def test_what_strays_on_the_pictures_alone_is_left_out_too(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., Path]
 ) -> None:

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +13,12 @@ import pytest
 
 import tiny
 from edgecxr.bundle import load, manifest_digest
-from edgecxr.device.golden import WIDER_TOLERANCES
+from edgecxr.device.golden import WIDER_TOLERANCES, self_test
 from edgecxr.device.verify import verify
 from edgecxr.engines import ov
 from edgecxr.engines.select import Asked
-from edgecxr.errors import BundleError, UnavailableError
+from edgecxr.errors import BundleError, GateError, UnavailableError
+from edgecxr.scoring.session import open_session
 
 
 def rewrite(folder: Path, file: str, data: bytes) -> None:
@@ -47,6 +50,50 @@ def test_an_answer_outside_its_tolerance_fails(tmp_path: Path, size: float) -> N
     result = verify(load(folder), Asked(engine="onnxruntime"))
     assert not result.passed
     assert [check.passed for check in result.golden] == [True, False]
+
+
+def test_the_third_output_is_compared_too(tmp_path: Path) -> None:
+    folder = tiny.write_bundle(tmp_path / "t.edgecxr", abstain_at=1.0)
+    result = verify(load(folder))
+    assert result.passed
+    assert [(c.engine, c.ood_tolerance) for c in result.golden] == [
+        ("onnxruntime", 1e-3), ("openvino", pytest.approx(0.02)), ("onnxruntime", 1e-3), ("openvino", 0.5),
+    ]  # fmt: skip  # of another engine's values as much wider as the logits' tolerance is: 0.02 and 0.5 of 1e-3
+    assert all(c.ood_difference is not None and c.ood_difference < 1e-4 for c in result.golden)
+    rows = json.loads((folder / "golden/expected.json").read_text())
+    rows[1]["ood"][5][0] += 0.01
+    rewrite(folder, "golden/expected.json", json.dumps(rows).encode())
+    result = verify(load(folder), Asked(engine="onnxruntime"))
+    assert [check.passed for check in result.golden] == [True, False]
+    assert "model.int8.onnx on onnxruntime gives its logits and is off by up to 0.01 in ood" in result.diagnosis
+    session = open_session(load(folder), Asked(engine="onnxruntime"))
+    with pytest.raises(GateError, match=r"ood of model\.int8\.onnx is off by up to 0\.01 .*, where 0\.001 is accepted"):
+        self_test(session.bundle, session.artifact, session.engine)
+
+
+def test_the_difference_of_the_third_output_is_said(
+    edgecxr: Callable[..., subprocess.CompletedProcess[str]], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    folder = tiny.write_bundle(tmp_path / "t.edgecxr", abstain_at=1.0)
+    assert "max |Δood|" in edgecxr("verify", folder, "--engine", "onnxruntime").stdout
+    found = json.loads(edgecxr("verify", folder, "--engine", "onnxruntime", "--json").stdout)
+    assert [0 <= row["ood_difference"] < 1e-4 for row in found["golden"]] == [True, True]
+    assert "ood" not in edgecxr("verify", tiny_bundle, "--engine", "onnxruntime").stdout
+
+
+@pytest.mark.parametrize("abstain_at", [None, 1.0])
+def test_golden_values_of_some_outputs_only_are_refused(tmp_path: Path, abstain_at: float | None) -> None:
+    folder = tiny.write_bundle(tmp_path / "t.edgecxr", abstain_at=abstain_at)
+    rows = json.loads((folder / "golden/expected.json").read_text())
+    for row in rows:
+        if abstain_at is None:
+            row |= {"ood": [[0.0]] * 8, "ood_tolerance": 1e-3}
+        else:
+            del row["ood"]
+    rewrite(folder, "golden/expected.json", json.dumps(rows).encode())
+    alone = "golden values alone have" if abstain_at is None else "network alone has"
+    with pytest.raises(BundleError, match=f"must be of every output, the {alone} ood"):
+        verify(load(folder), Asked(engine="onnxruntime"))
 
 
 @pytest.mark.parametrize("tolerance", ["Infinity", "NaN", "0", "-1"])

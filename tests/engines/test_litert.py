@@ -1,5 +1,6 @@
 """LiteRT: the answers of ONNX Runtime from TFLite files, whatever their order of outputs."""
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import tiny
+from edgecxr.bundle import network
 from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.errors import BundleError, UnavailableError
@@ -165,3 +167,31 @@ def test_another_device_or_precision_is_refused(tflite: dict[str, bytes]) -> Non
         LiteRtEngine(tflite["fp32"], "cuda", "fp32", 1)
     with pytest.raises(UnavailableError, match="got bf16"):
         LiteRtEngine(tflite["fp32"], "cpu", "bf16", 1)
+
+
+def test_a_file_tells_without_an_engine_whether_it_gives_ood(tflite: dict[str, bytes], tflite_with_ood: bytes) -> None:
+    network.check(tflite_with_ood, "tflite")
+    assert network.has_ood(tflite_with_ood, "tflite")
+    assert not any(network.has_ood(data, "tflite") for data in tflite.values())
+    for cut in range(0, len(tflite_with_ood), 16):  # from its beginning on, as an offset that leads elsewhere would
+        with contextlib.suppress(BundleError):
+            network.has_ood(tflite_with_ood[:cut], "tflite")
+    with pytest.raises(BundleError, match="no whole tflite file"):
+        network.has_ood(tflite_with_ood[:32], "tflite")
+
+
+def test_what_a_file_says_of_itself_is_rewritten_behind_its_end(tflite: dict[str, bytes], inputs: np.ndarray) -> None:
+    from edgecxr_export.graphs import tflite_graph
+
+    graph = tflite_graph.aligned(tflite_graph.parse(tflite["fp32"]))
+    data = tflite_graph.serialise(graph, {"temperature": "2.0", "name": '"tiny"'})
+    found = network.with_metadata(data, "tflite", {"edgecxr.temperature": "1.2345678901234567", "edgecxr.other": "1"})
+    network.check(found, "tflite")
+    assert tflite_graph.read_metadata(found) == {"temperature": "1.2345678901234567", "name": '"tiny"'}
+    changed = [place for place, (a, b) in enumerate(zip(data, found, strict=False)) if a != b]
+    assert len(found) > len(data)
+    assert 0 < len(changed) <= 4  # one offset
+    assert max(changed) - min(changed) < 4
+    before, after = (LiteRtEngine(model, "cpu", "fp32", 1).run(inputs).logits for model in (data, found))
+    assert np.array_equal(before, after)
+    assert network.with_metadata(tflite["int8"], "tflite", {"edgecxr.temperature": "1"}) == tflite["int8"]

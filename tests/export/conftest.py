@@ -36,6 +36,7 @@ class Network:
     logits: np.ndarray  # of the reference, (8, 3)
     onnx: Any  # canonical ModelProto
     bytes: bytes
+    score: Any  # what `ood` is
 
 
 def inputs(count: int = 8, seed: int = 0) -> np.ndarray:
@@ -81,6 +82,28 @@ def lively(recipe: Any, pictures: np.ndarray) -> Any:
     return model
 
 
+def score_of(recipe: Any, reference: Any) -> Any:
+    """A score of 24 pictures in which now the residual and now the unit, a random one, says more."""
+    from edgecxr.lab.evaluation.abstention import Score, normalised
+    from edgecxr_export.graphs import ood
+
+    moments = normalised(ood.extractor(reference, recipe).predict(inputs(24, seed=9), batch_size=8, verbose=0))
+    centre = moments.mean(axis=0)
+    u = moments - centre
+    directions = np.linalg.svd(u, full_matrices=False)[2][:8].T
+    residuals = np.linalg.norm(u - u @ directions @ directions.T, axis=1)
+    unit = np.random.default_rng(3).normal(0, 1, len(centre))
+    said = u @ unit
+    return Score(
+        centre.astype(np.float32),
+        directions.astype(np.float32),
+        float(1 / residuals.std()),
+        float(-residuals.mean() / residuals.std()),
+        (unit / said.std()).astype(np.float32),
+        float(-said.mean() / said.std()),
+    )
+
+
 HEADS = {"pooled": "default", "flatten-dense16": "seed"}  # and a recipe that has it
 
 
@@ -94,10 +117,11 @@ def network_of(head: str) -> Network:
     chosen = replace(recipe(HEADS[head]), input_size=SIZE)
     pictures = inputs()
     reference = lively(chosen, pictures)
-    deploy = deploy_model(reference, chosen)
+    score = score_of(chosen, reference)
+    deploy = deploy_model(reference, chosen, score=score)
     graph = convert(deploy, 17)
     logits = reference(pictures.astype(np.float32), training=False).numpy()
-    return Network(chosen, reference, deploy, pictures, logits, graph, serialise(graph, {"labels": "[]"}))
+    return Network(chosen, reference, deploy, pictures, logits, graph, serialise(graph, {"labels": "[]"}), score)
 
 
 @pytest.fixture(scope="session", params=list(HEADS))
@@ -118,7 +142,8 @@ def _calibrated(head: str) -> Any:
     from edgecxr_export.graphs.deploy import deploy_model
 
     network = network_of(head)
-    return tflite.calibrate(deploy_model(network.reference, network.recipe, "float32"), calibration())
+    model = deploy_model(network.reference, network.recipe, "float32", network.score)
+    return tflite.calibrate(model, calibration())
 
 
 @functools.cache

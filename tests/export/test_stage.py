@@ -31,7 +31,7 @@ from edgecxr.lab.audit import audit
 from edgecxr.lab.dataset import Dataset, folds, read_dataset, without_value
 from edgecxr.lab.run import Logits, read_run
 from edgecxr_export.bundle.golden import TOLERANCES, golden_inputs
-from edgecxr_export.graphs import tflite
+from edgecxr_export.graphs import tflite, tflite_graph
 from edgecxr_export.labelled import CHOOSING, DECIDING, run_splits
 from edgecxr_export.parity import compare as parities
 from edgecxr_export.parity.gates import Gates
@@ -67,10 +67,24 @@ def elsewhere(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def outliers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pictures of noise, of two kinds."""
+    target = tmp_path_factory.mktemp("outliers") / "noise"
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        file = target / ("coarse", "fine")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        noise = rng.integers(0, 256, (12, 12) if number % 2 == 0 else (128, 112), dtype=np.uint8)
+        Image.fromarray(noise).resize((112, 128)).save(file)
+    return target
+
+
+@pytest.fixture(scope="module")
 def made(
     run_folder: Path,
     folder: Path,
     elsewhere: Path,
+    outliers: Path,
     cache: Path,
     said: io.StringIO,
     tmp_path_factory: pytest.TempPathFactory,
@@ -86,6 +100,7 @@ def made(
         cache=cache,
         notes=["drawn pictures"],
         parity_on=[elsewhere],
+        outliers=outliers,
         audits=[audit(read_dataset(folder), {}, workers=2, seed=0)],
         console=Console(file=said, width=1000),
     )
@@ -103,6 +118,38 @@ def test_the_bundle_loads_and_verifies(made: bundles.Bundle) -> None:
     assert {path.name for path in made.path.parent.iterdir()} == {"phantoms.edgecxr"}  # nothing partial is left
     on_disk = {path.relative_to(made.path).as_posix() for path in made.path.rglob("*") if path.is_file()}
     assert on_disk == {*made.files, "bundle.json"}
+
+
+def test_every_artifact_says_when_it_is_silent(made: bundles.Bundle) -> None:
+    """In the manifest, in the file itself, with golden values, in the report and in the card."""
+    assert made.abstention is not None
+    assert (made.abstention.split, made.abstention.pictures) == ("dev", 6)
+    rows = {(row.artifact, row.engine, row.precision): row.threshold for row in made.abstention.thresholds}
+    golden = {(row.artifact, row.engine, row.precision): row for row in made.golden_expected()}
+    assert set(rows) == set(golden)
+    assert {artifact for artifact, _, _ in rows} == set(FILES)
+    for row in golden.values():
+        assert row.ood is not None
+        assert row.ood.shape == (8, 1)
+    for file in FILES:
+        own = {engine: threshold for (artifact, engine, p), threshold in rows.items() if artifact == file and p in file}
+        if file.endswith(".onnx"):
+            lone = bundles.load(made.path / file)
+            assert lone.abstention is not None
+            assert {row.engine: row.threshold for row in lone.abstention.thresholds} == own
+        else:
+            said = json.loads(tflite_graph.read_metadata(made.read(file))["abstention"])
+            assert (said["thresholds"], said["pictures"]) == (own, 6)
+    report = json.loads(made.read("reports/abstention.json"))
+    assert report["split"] == DECIDING
+    assert report["fitted_on"]["films"] == 24
+    assert [(row["kind"], row["pictures"]) for row in report["fitted_on"]["outliers"]["kinds"]] == [
+        ("coarse", 2),
+        ("fine", 2),
+    ]
+    card = made.read("MODEL_CARD.md").decode()
+    assert "| fine | not stated | none stated | 2 |" in card
+    assert "no detector of an unfamiliar hospital" in card
 
 
 def test_measured_speed_sets_what_is_preferred(made: bundles.Bundle) -> None:
@@ -146,7 +193,9 @@ def test_fp32_answers_as_the_run_does(made: bundles.Bundle, run_folder: Path, fo
         assert np.abs(answer.logits - stored.logits).max() < 1e-4
     assert np.abs(theirs.evidence - answers.evidence).max() < 1e-4
     found = tflite.check(made.read("model.fp32.tflite"), "fp32")
-    assert found.operators == {**BACKBONE, "CONV_2D": BACKBONE["CONV_2D"] + 1}  # the pooled head is one
+    convolutions = {kind: BACKBONE[kind] for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "RELU")}
+    convolutions["CONV_2D"] += 1  # the pooled head is one; ood has none
+    assert {kind: found.operators[kind] for kind in convolutions} == convolutions
 
 
 def test_the_reports_say_what_was_measured(made: bundles.Bundle, folder: Path) -> None:

@@ -28,6 +28,8 @@ COLUMNS = [  # the design's schema
         "logit_covid",
         "logit_normal",
         "ood_score",
+        "abstention",
+        "abstain_at",
     ),
     *(
         "error",
@@ -67,6 +69,13 @@ def prediction(path: str = "a.png", **changes: object) -> Prediction:
     return Prediction(**{**values, **changes})  # type: ignore[arg-type]
 
 
+ABSTAINED = prediction(
+    "c.png",
+    status="abstained",
+    label=None,
+    ood_score=7.25,
+    provenance=Provenance("m 1", "cd" * 32, "onnxruntime", "CPUExecutionProvider", "cpu", "int8", "asked", 1 / 3),
+)
 REJECTED = prediction(
     "b.png",
     status="rejected",
@@ -91,11 +100,17 @@ def as_csv(*predictions: Prediction) -> str:
 
 
 def test_both_formats_hold_the_same() -> None:
-    lines: list[dict[str, Any]] = [json.loads(to_line(p.to_record(LABELS))) for p in (prediction(), REJECTED)]
-    rows = list(csv.DictReader(io.StringIO(as_csv(prediction(), REJECTED), newline="")))
+    lines: list[dict[str, Any]] = [
+        json.loads(to_line(p.to_record(LABELS))) for p in (prediction(), REJECTED, ABSTAINED)
+    ]
+    rows = list(csv.DictReader(io.StringIO(as_csv(prediction(), REJECTED, ABSTAINED), newline="")))
     assert lines[0]["logit_normal"] == 1 / 3  # not rounded
     assert lines[1]["error"] == {"code": "empty", "message": "the file is empty"}
     assert lines[1]["p_covid"] is None
+    assert [line["abstention"] for line in lines] == ["none", "none", "asked"]
+    abstained = lines[2]
+    assert (abstained["label"], abstained["ood_score"], abstained["abstain_at"]) == (None, 7.25, 1 / 3)
+    assert abstained["p_covid"] == 0.1
     for line, row in zip(lines, rows, strict=True):
         error = line.pop("error")
         line["error_code"], line["error_message"] = (error or {}).get("code"), (error or {}).get("message")
@@ -115,9 +130,13 @@ scored = st.builds(
     mtime_ns=st.none() | st.integers(-(2**63), 2**63 - 1),
     bits=st.none() | st.integers(1, 16),
 )
-predictions = scored | st.builds(
-    lambda code, message: replace(REJECTED, error_code=code, error_message=message), words, words
+abstained = st.builds(
+    lambda ood, at: replace(ABSTAINED, ood_score=ood, provenance=replace(ABSTAINED.provenance, abstain_at=at)),
+    finite,
+    finite,
 )
+rejected = st.builds(lambda code, message: replace(REJECTED, error_code=code, error_message=message), words, words)
+predictions = scored | abstained | rejected
 
 
 @given(st.lists(predictions, max_size=5))

@@ -1,4 +1,4 @@
-"""The report, drawn: confusion matrix, ROC curves, reliability."""
+"""The report, drawn: confusion matrix, ROC curves, reliability, risk against coverage."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ MAX_NAMED = 60  # classes that the curves' legend names; of more, the report has
 def plots(report: Report) -> dict[str, bytes]:
     """PNG files by name: what `--plots` writes and the page holds."""
     drawn = {"confusion.png": confusion(report), "roc.png": roc(report), "reliability.png": reliability(report)}
+    if report.get("silence"):
+        drawn["risk.png"] = risk(report)
     return {name: png(figure) for name, figure in drawn.items()}
 
 
@@ -147,6 +149,38 @@ def reliability(report: Report) -> Figure:
     below.set_ylabel("pictures,\ncalibrated", fontsize=9)
     below.set_xlabel("confidence (probability of the answer)")
     below.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def risk(report: Report) -> Figure:
+    """What share of the answers is wrong, were the pictures farthest from films, or the least sure, not answered."""
+    figure = _figure(*SIZE)
+    axes = figure.add_subplot()
+    rows = [row for row in report["silence"]["rows"] if row["risk"]["ood"] is not None]
+    for place, row in enumerate(rows):
+        for doubt, style in (("ood", "-"), ("probability", ":")):
+            curve = row["risk"][doubt]["curve"]
+            name = plot_text(row["source"], 40) or "all films"
+            axes.plot(
+                curve["coverage"],
+                curve["risk"],
+                color=COLOURS[place % len(COLOURS)],
+                linestyle=style,
+                linewidth=2 if place == 0 else 1.3,
+                label=name if doubt == "ood" and place < MAX_NAMED else None,
+            )
+    axes.set_xlim(0, 1.005)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(color="#e3e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("share answered, by ood; dotted: by the top class's probability")
+    axes.set_ylabel("share of the answers that is wrong")
+    axes.set_title("Risk against coverage", fontsize=11)
+    if rows:
+        axes.legend(loc="upper left", fontsize=9, frameon=False)
     return figure
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgecxr.bundle import OperatingPoint
 from edgecxr.errors import DataError
 from edgecxr.lab.dataset import Example
-from edgecxr.lab.evaluation import metrics, subsets
+from edgecxr.lab.evaluation import coverage, metrics, subsets
 from edgecxr.lab.evaluation.bootstrap import REPLICATES, Figure, Floats, Ints, with_intervals
 from edgecxr.lab.evaluation.calibration import calibration
 from edgecxr.lab.evaluation.operating import at_operating_points
@@ -29,6 +29,9 @@ def report(
     origins: Sequence[str] | None = None,
     *,
     operating_points: Sequence[OperatingPoint] = (),
+    ood: npt.ArrayLike | None = None,
+    abstain_at: float | None = None,
+    sources: Sequence[str] | None = None,
     seed: int = 0,
     replicates: int = REPLICATES,
     advance: Callable[[int, int], Any] = lambda done, total: None,
@@ -39,6 +42,9 @@ def report(
     `groups` (N,) name what is drawn as a whole (a patient, or near-duplicates), `origins` (N,) where a picture comes
     from ("" is unknown). `temperature` is the one that was fitted elsewhere, or one per picture (N,) where the
     pictures are held-out folds of several fits. `advance` is told how many of how many replicates are done.
+
+    `ood` (N,) and `abstain_at` are of a model that abstains, and `sources` (N,) tell where a picture is from for that.
+    Every figure is of all pictures, those that abstain among them, but for `silence`, which is None without.
 
     Each figure is {value, interval95, method} and a proportion also {hits, total, groups}; `method` is "bootstrap",
     "wilson" (a proportion of 0 or 1, over groups) or None where there is no interval. Undefined values are None. The
@@ -78,6 +84,16 @@ def report(
         "by_origin": subsets.by_origin(labels, true, answers, places),
         "within_ages": subsets.within_ages(labels, true, scaled, places),
         "operating_points": at_operating_points(operating_points, labels, true, calibrated),
+        "silence": None
+        if ood is None or abstain_at is None
+        else coverage.silence(
+            true,
+            answers,
+            calibrated,
+            np.asarray(ood, dtype=np.float64).reshape(len(true)),
+            abstain_at,
+            list(sources) if sources is not None else places,
+        ),
         "roc": {label: metrics.roc_curve(*column) for label, column in columns.items()},
     }
     return {
@@ -111,6 +127,7 @@ def evaluate_logits(
         temperature,
         [example.group for example in examples],
         [example.origin for example in examples],
+        sources=[example.source or example.origin for example in examples],
         **options,
     )
 

@@ -26,6 +26,7 @@ class Scored:
     examples: tuple[Example, ...]
     logits: npt.NDArray[np.float64]  # (N, K), in the order of the examples
     rejected: tuple[tuple[str, str], ...] = ()  # (file, reason)
+    ood: npt.NDArray[np.float64] | None = None  # (N,), of a network that gives it; those that abstain are among them
 
     def rejected_json(self) -> list[dict[str, str]]:
         return [{"file": file, "reason": reason} for file, reason in self.rejected]
@@ -85,15 +86,18 @@ def score(
 
 
 def collect(labels: Sequence[str], examples: Sequence[Example], predictions: Sequence[Prediction]) -> Scored:
-    """Predictions of `examples`, in their order, as logits (N, K) of those that were scored."""
-    kept, rows, rejected = [], [], []
+    """Predictions of `examples`, in their order, as logits (N, K) of those that weren't rejected."""
+    kept, rows, rejected, oods = [], [], [], []
     for example, prediction in zip(examples, predictions, strict=True):
         if not prediction.logits:
             rejected.append((example.file, prediction.error_code or prediction.status))
             continue
         kept.append(example)
         rows.append([prediction.logits[label] for label in labels])
-    return Scored(tuple(kept), np.array(rows, dtype=np.float64).reshape(len(kept), len(labels)), tuple(rejected))
+        oods.append(prediction.ood_score)
+    logits = np.array(rows, dtype=np.float64).reshape(len(kept), len(labels))
+    ood = None if None in oods or not oods else np.array(oods, dtype=np.float64)
+    return Scored(tuple(kept), logits, tuple(rejected), ood)
 
 
 def check_logits(

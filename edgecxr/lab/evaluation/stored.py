@@ -14,7 +14,7 @@ from edgecxr.bundle import load
 from edgecxr.engines.select import Asked
 from edgecxr.errors import UsageError
 from edgecxr.lab import run as runs
-from edgecxr.lab.dataset import Dataset
+from edgecxr.lab.dataset import Dataset, Example
 from edgecxr.lab.evaluation.operating import fit_operating_points
 from edgecxr.lab.evaluation.score import (
     Scored,
@@ -28,12 +28,15 @@ from edgecxr.lab.evaluation.score import (
     stored,
 )
 from edgecxr.lab.evaluation.temperature import fit_temperature
+from edgecxr.lab.outliers import Outlier, check_apart
 from edgecxr.lab.sources import read_datasets
+from edgecxr.records.prediction import Prediction
 from edgecxr.scoring.postprocess import probabilities
 from edgecxr.scoring.session import open_session
 
 # What else the report needs to know: data, labels, split, temperature, operating_points, provenance; and `account`, a
-# line on what of the data folder was left out.
+# line on what of the data folder was left out. Of a bundle also all `films` of the split, the `session` that scored
+# and the `statuses` of those that it scored, by file.
 Found = dict[str, Any]
 Reader = Callable[[Path, Sequence[Path], str | None, dict[str, str], list[str]], tuple[Scored, Found]]
 
@@ -53,20 +56,31 @@ def of_bundle(
     asked: Asked,
     shape: Mapping[str, int | None],
     advance: Callable[[int, int], Any],
+    outliers: Sequence[Outlier] = (),
 ) -> tuple[Scored, Found]:
     """Logits of the pictures through the bundle's pipeline; `asked` and `shape` are as
     `open_session` takes them.
 
-    `advance` is told the number of pictures done, and of all.
+    `advance` is told the number of pictures done, and of all. Where there are `outliers`, raises DataError before the
+    first picture if one is among the data, and UsageError if the bundle answers every picture.
     """
     opened = load(None if str(path) == "-" else path)
     dataset = read_datasets(data)
     check_ignored(ignored, dataset.labels, opened.labels)
     chosen = split or default_split(dataset)
     examples = select(dataset.where(conditions), opened.labels, chosen, ignored)
-    session = open_session(opened, asked, **shape)
+    check_apart(outliers, dataset.examples)
+    if outliers and opened.abstention is None:
+        raise UsageError(f"--outliers needs a bundle that abstains, this one answers every picture: {opened.path}")
+    session = open_session(opened, asked, workers=shape["workers"], threads=shape["threads"])
     done = itertools.count(1)
-    scored = score(session, examples, lambda _: advance(next(done), len(examples)))
+    statuses: list[str] = []
+
+    def heard(prediction: Prediction) -> None:
+        statuses.append(prediction.status)
+        advance(next(done), len(examples))
+
+    scored = score(session, examples, heard)
     return scored, {
         "data": dataset.name,
         "account": dataset.account,
@@ -75,7 +89,15 @@ def of_bundle(
         "temperature": opened.temperature,
         "operating_points": opened.operating_points,
         "provenance": session.provenance.__dict__,
+        "films": _films(dataset.where(conditions), chosen),
+        "session": session,
+        "statuses": dict(zip((example.file for example in examples), statuses, strict=True)),
     }
+
+
+def _films(dataset: Dataset, split: str) -> tuple[Example, ...]:
+    """Those of a split, whatever their label."""
+    return dataset.examples if split == "all" else dataset.split(split)
 
 
 def of_run(

@@ -11,6 +11,8 @@ from rich.text import Text
 from edgecxr.lab.evaluation.operating import unkept
 from edgecxr.views.terminal import printable
 
+DOUBTS = ("ood", "probability")  # by which pictures may stay without an answer
+
 
 def evaluation_tables(report: Mapping[str, Any]) -> list[Table]:
     """The report of `edgecxr eval`: main figures, each class, ages and origins, operating points, confusion."""
@@ -37,7 +39,10 @@ def evaluation_tables(report: Mapping[str, Any]) -> list[Table]:
         _class_table(report),
         *([_operating_table(report)] if report["operating_points"] else []),
         _confusion_table(labels, report["confusion"]),
+        *([_silence_table(report["silence"])] if report.get("silence") else []),
+        *(_outlier_tables(report["outliers"]) if report.get("outliers") else []),
         *([_paired_table(report["against"])] if report.get("against") else []),
+        *([_verdict_table(report["acceptance"])] if report.get("acceptance") else []),
     ]
 
 
@@ -110,6 +115,80 @@ def _paired_table(against: Mapping[str, Any]) -> Table:
             f"{row['p_value']:.2g}",
         )
     return table
+
+
+def _silence_table(found: Mapping[str, Any]) -> Table:
+    """By source: what is answered, how often that is right, and the risk at a smaller coverage."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"no answer from ood {found['threshold']:.4g} on", overflow="fold")
+    for column in ("answered", "right, of those", "of all", "wrong of 90 %", "by probability", "ood finds wrong"):
+        table.add_column(column, justify="right")
+    for row in found["rows"]:
+        risks = ("" if row["risk"][doubt] is None else _value(_at(row["risk"][doubt], 0.9)) for doubt in DOUBTS)
+        shares = (_with_interval(row[key]) for key in ("answered", "accuracy", "of_all"))
+        finds = _with_interval(row["finds_wrong"]["ood"], share=False)
+        table.add_row(printable(row["source"] or "all films"), *shares, *risks, finds)
+    return table
+
+
+def _verdict_table(found: Mapping[str, Any]) -> Table:
+    """Each requirement with what decides it, and under them the verdict."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("required", overflow="fold")
+    for column in ("value", "95 % interval", "groups", "deciding bound", "met"):
+        table.add_column(column, justify="right")
+    for row in found["requirements"]:
+        value, decides = (("–" if row[key] is None else f"{row[key]:.3f}") for key in ("value", "deciding"))
+        met = Text("yes", style="green") if row["passed"] else Text("no", style="red")
+        table.add_row(printable(row["require"]), value, _interval(row, share=False), str(row["groups"]), decides, met)
+    table.caption = Text("\n").join(printable(sentence) for sentence in verdict(found))
+    table.caption_justify = "left"
+    return table
+
+
+def verdict(found: Mapping[str, Any]) -> list[str]:
+    """The verdict of an acceptance test in sentences: of how many films, what couldn't be decided, passed or failed."""
+    silent = [f"{found[key]} {key}" for key in ("abstained", "rejected") if found[key]]
+    undecided = [row["why"] for row in found["requirements"] if row["deciding"] is None]
+    return [
+        f"on {found['pictures']} films" + (f", {' and '.join(silent)}, which count as not found" if silent else ""),
+        *undecided,
+        f"acceptance: {'passed' if found['passed'] else 'FAILED'}",
+    ]
+
+
+def _at(risk: Mapping[str, Any], coverage: float) -> float:
+    return next(float(row["risk"]) for row in risk["at"] if row["coverage"] == coverage)
+
+
+def _outlier_tables(found: Mapping[str, Any]) -> list[Table]:
+    """Kinds of pictures that are no films, and films by source; the artifact that runs first."""
+    tables = []
+    columns = [f"{one['precision']}, {one['engine']}" for one in found["artifacts"]]
+    for title, what, rows in (
+        ("no chest film: turned away", "turned_away", [*found["kinds"], *found["sums"]]),
+        ("films: kept", "kept", found["films"]),
+    ):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column(title, overflow="fold")
+        for column in ("pictures", "rejected", *columns):
+            table.add_column(column, justify="right")
+        for row in rows:
+            rejected = str(row["rejected"]) if row["rejected"] else ""
+            shares = (_with_interval(figure) for figure in row[what])
+            table.add_row(printable(row_title(row)), str(row["pictures"]), rejected, *shares)
+        tables.append(table)
+    return tables
+
+
+def row_title(row: Mapping[str, Any]) -> str:
+    """What a row of outliers or films is of, in words: "hand (fit)", "all kinds near films (report)"."""
+    if "source" in row:
+        return str(row["source"])
+    name = row.get("kind") or ("all kinds near films" if row["near"] else "all kinds")
+    near = ", near films" if row["near"] and "kind" in row else ""
+    use = f" ({row['use']})" if row["use"] else ""
+    return f"{name}{near}{use}"
 
 
 def points(difference: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ def model_card(
     parity: Report,
     artifacts: Sequence[Report],
     quantization: Report | None = None,
+    abstention: Report | None = None,
     twins: Report | None = None,
     other_sources: Sequence[Report] = (),
     audits: Sequence[Report] = (),
@@ -32,14 +33,14 @@ def model_card(
 ) -> str:
     """The card as Markdown.
 
-    `training` is reports/training.json, `evaluation`, `parity` and `quantization` likewise; `artifacts` are the
-    manifest's rows; `twins` is what benchmarks/twins.py writes, `other_sources` what `edgecxr eval` writes about data
-    from elsewhere, `audits` what `edgecxr audit` writes. How a model fares elsewhere comes first: it is the nearest
-    there is to how it will fare on a device.
+    `training` is reports/training.json, `evaluation`, `parity`, `quantization` and `abstention` likewise; `artifacts`
+    are the manifest's rows; `twins` is what benchmarks/twins.py writes, `other_sources` what `edgecxr eval` writes
+    about data from elsewhere, `audits` what `edgecxr audit` writes. How a model fares elsewhere comes first: it is
+    the nearest there is to how it will fare on a device.
     """
     run = training["run"]
     sections = [
-        _heading(name, version, labels, preprocessing),
+        _heading(name, version, labels, preprocessing, abstention),
         _intended_use(),
         *(_other_source(other, run["data"].get("origins", [])) for other in other_sources),
         _accuracies(evaluation["models"]),
@@ -48,16 +49,17 @@ def model_card(
         *(_figures(model, evaluation["temperature"]) for model in evaluation["models"] if model["in_full"]),
         _probabilities(evaluation["temperature"], evaluation["models"], ancestry.doubts(run)),
         *_operating_points(evaluation["models"]),
+        *([_abstention(abstention, artifacts)] if abstention else []),
         _artifacts(artifacts, parity, quantization),
         *([_parity_elsewhere(parity["elsewhere"])] if parity["elsewhere"] else []),
         *([_twins(twins)] if twins else []),
-        _limits(run, preprocessing),
+        _limits(run, preprocessing, abstention),
         _licences(),
     ]
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
-def _heading(name: str, version: str, labels: Sequence[str], preprocessing: Report) -> str:
+def _heading(name: str, version: str, labels: Sequence[str], preprocessing: Report, abstention: Report | None) -> str:
     reduced = (
         f" Pictures are first reduced to {preprocessing['source_size']} px." if preprocessing["source_size"] else ""
     )
@@ -65,7 +67,8 @@ def _heading(name: str, version: str, labels: Sequence[str], preprocessing: Repo
         f"# {name} {version}\n\n"
         f"Xception for chest X-ray pictures, {len(labels)} classes: {', '.join(f'`{label}`' for label in labels)}. "
         f"Input: one grey picture, uint8, {preprocessing['width']} x {preprocessing['height']} px.{reduced} "
-        "Outputs: logits, and an evidence map whose sum over the picture, plus a constant, is the logit."
+        "Outputs: logits, and an evidence map whose sum over the picture, plus a constant, is the logit"
+        + ("; and `ood`, how far the picture is from frontal chest films." if abstention else ".")
     )
 
 
@@ -231,6 +234,56 @@ def _operating_points(models: Sequence[Report]) -> list[str]:
     ]
 
 
+def _abstention(found: Report, artifacts: Sequence[Report]) -> str:
+    """When the bundle gives no answer: on what that was fitted, with its terms, and what it costs on test."""
+    fitted = found["fitted_on"]
+    altered = [
+        [f"{row['way']} film", "training films, altered here", "those of the training data", row["pictures"]]
+        for row in fitted["altered"]
+    ]
+    outliers = fitted["outliers"]["kinds"] if fitted["outliers"] else []
+    shown = [
+        [
+            row["kind"] + (" (near)" if row["near"] else ""),
+            row["source"] or "not stated",
+            "; ".join(row["terms"]),
+            row["pictures"],
+        ]
+        for row in outliers
+    ]
+    thresholds = [
+        [f"`{row['artifact']}`", row["engine"], row["precision"], f"{row['threshold']:.3f}"]
+        for row in found["thresholds"]
+    ]
+    preferred = [row["file"] for row in artifacts if row["preferred"]] or [found["test"][0]["artifact"]]
+    (test,) = [row for row in found["test"] if row["artifact"] == preferred[0]]
+    kept = [
+        [
+            row["source"] or "not stated",
+            f"{row['abstained']} of {row['pictures']}",
+            f"{row['abstained'] / row['pictures']:.1%}",
+            "–".join(f"{bound:.1%}" for bound in row["interval95"]),
+        ]
+        for row in test["sources"]
+    ]
+    without = "" if outliers else " No picture of other kinds was shown to it."
+    return (
+        "## When it gives no answer\n\n"
+        "The output `ood` says how far a picture is from frontal chest films; where it reaches the threshold, the "
+        "picture abstains: it has no label. Its unit is how far films' scores lie apart. It is the larger of two "
+        f"figures from the middle of the network: what lies outside of the directions in which {fitted['films']} "
+        f"training films vary, and what a linear unit says that has seen what is no frontal film:{without}\n\n"
+        + _table(["kind", "from", "terms as found", "pictures"], [*shown, *altered])
+        + f"\n\nThe thresholds keep {found['kept']:.1%} of films like the {found['pictures']} of {found['split']}, "
+        "which neither this nor int8 was chosen on (split conformal). Films of other sources are kept less often.\n\n"
+        + _table(["file", "engine", "computed", "threshold"], thresholds)
+        + f"\n\nTest films that `{test['artifact']}` turns away ({test['engine']}):\n\n"
+        + _table(["source", "turned away", "share", INTERVAL], kept)
+        + "\n\nIt is no detector of an unfamiliar hospital: films that are misread keep passing it. And it is none of "
+        "other diseases: a frontal film of tuberculosis is a frontal film."
+    )
+
+
 def _artifacts(artifacts: Sequence[Report], parity: Report, quantization: Report | None) -> str:
     measured = {row["file"]: row for row in parity["artifacts"]}
     rows = []
@@ -363,7 +416,7 @@ def _twins(twins: Report) -> str:
     )
 
 
-def _limits(run: Report, preprocessing: Report) -> str:
+def _limits(run: Report, preprocessing: Report, abstention: Report | None) -> str:
     lines = [
         "## Limits",
         "",
@@ -372,7 +425,10 @@ def _limits(run: Report, preprocessing: Report) -> str:
         "- The labels come from the public sets and are partly wrong. Intervals are percentiles of a bootstrap over "
         "groups (patients, or near-duplicates where patients aren't known), and Wilson's over groups at 0 and 100 %: "
         "they say nothing about other hospitals.",
-        "- Every picture gets one of the classes, a photograph too: nothing abstains yet.",
+        "- What is no frontal chest film isn't always turned away, and a frontal film of another disease isn't meant "
+        "to be: it gets one of the classes. Abstention detects no unfamiliar hospital."
+        if abstention
+        else "- Every picture gets one of the classes, a photograph too: nothing abstains.",
         "- The evidence map shows where the logit comes from, on a coarse grid. It is not a segmentation.",
     ]
     if preprocessing["source_size"]:

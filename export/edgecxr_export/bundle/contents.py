@@ -19,6 +19,8 @@ from edgecxr.lab.evaluation.report import SCHEMA as EVALUATION_SCHEMA
 from edgecxr.lab.evaluation.report import evaluate_logits
 from edgecxr.lab.evaluation.temperature import Temperature
 from edgecxr.lab.run import CURVES, Run
+from edgecxr_export.abstaining import Abstaining
+from edgecxr_export.abstaining import report as abstention_report
 from edgecxr_export.bundle import reports
 from edgecxr_export.bundle.card import model_card
 from edgecxr_export.bundle.golden import golden_files, golden_inputs, golden_rows, passes_on_gpu
@@ -52,6 +54,7 @@ class Findings:
     gates: Gates
     measured: Sequence[Measured]
     quantization: Mapping[str, Any] | None
+    abstaining: Abstaining
     elsewhere: Sequence[Mapping[str, Any]] = ()  # the artifacts on pictures that aren't the run's
 
 
@@ -127,7 +130,7 @@ def _manifest(
         "labels": list(found.run.labels),
         "preprocessing": found.run.contract.to_json(),
         "temperature": found.temperature.temperature,
-        "abstention": None,
+        "abstention": found.abstaining.manifest,
         "operating_points": [asdict(point) for point in found.points],
         "artifacts": list(rows),
         "files": [{"file": file, **reports.identity(content)} for file, content in sorted(files.items())],
@@ -141,6 +144,7 @@ def _reports(
 ) -> dict[str, bytes]:
     training = reports.training_report(found.run)
     parity = parity_report(found.reference, found.gates, found.measured, found.elsewhere)
+    abstention = abstention_report(found.abstaining, found.measured, found.data)
     card = model_card(
         name=about.name,
         version=about.version,
@@ -151,6 +155,7 @@ def _reports(
         parity=parity,
         artifacts=rows,
         quantization=found.quantization,
+        abstention=abstention,
         twins=about.twins,
         other_sources=about.other_sources,
         audits=about.audits,
@@ -161,6 +166,7 @@ def _reports(
         "parity": parity,
         "evaluation": evaluation,
         "quantization": found.quantization,
+        "abstention": abstention,
         "twins": about.twins,
         **{f"other-source-{number}": report for number, report in enumerate(about.other_sources, start=1)},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +51,15 @@ class NetworkFile:
             return make_engine(engine, self.model, "cpu", precision, threads)
         except BundleError as error:
             raise GateError(str(error)) from None
+
+    def saying(self, metadata: Mapping[str, str]) -> NetworkFile:
+        """The same network with other metadata (values JSON)."""
+        if self.format == ONNX:
+            return replace(self, model=onnx_graph.serialise(onnx.load_from_string(self.model), metadata))
+        from edgecxr_export.graphs import tflite_graph
+
+        graph = tflite_graph.aligned(tflite_graph.parse(self.model))
+        return replace(self, model=tflite_graph.serialise(graph, metadata))
 
     @property
     def bias(self) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The trained Keras model rebuilt for devices: one grey uint8 channel in, logits and evidence out.
+"""The trained Keras model rebuilt for devices: one grey uint8 channel in; logits, evidence, ood out.
 
 What a device would compute for nothing is folded into the weights: the scaling, the three equal channels, the linear
 layers of the head. Dropout is gone, and every variable is float32.
@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecxr.errors import UsageError
+from edgecxr.lab.evaluation.abstention import Score
 from edgecxr.lab.run import Run
 from edgecxr.lab.train import model as models
 from edgecxr.lab.train import xception
 from edgecxr.lab.train.recipes import Recipe
+from edgecxr_export.graphs import ood
 
 FIRST_CONV = "block1_conv1"
 FIRST_NORM = "block1_conv1_bn"
@@ -38,11 +40,14 @@ def reference_model(run: Run) -> Any:
         keras.config.set_dtype_policy(policy)
 
 
-def deploy_model(reference: Any, recipe: Recipe, input_dtype: Literal["uint8", "float32"] = "uint8") -> Any:
+def deploy_model(
+    reference: Any, recipe: Recipe, input_dtype: Literal["uint8", "float32"] = "uint8", score: Score | None = None
+) -> Any:
     """The deploy model of `reference` (of `models.build(recipe, …)`): a Keras model with weights of its own.
 
     Input `image` (N, S, S, 1), grey levels 0..255; float32 is for converters that quantize the input themselves.
-    Outputs: `logits` (N, K) and `evidence` (N, h, w, K), both float32, with logits = evidence.sum((1, 2)) + bias.
+    Outputs: `logits` (N, K) and `evidence` (N, h, w, K), both float32, with logits = evidence.sum((1, 2)) + bias; with
+    a `score` also `ood` (N, 1), its float32.
     """
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
@@ -52,10 +57,14 @@ def deploy_model(reference: Any, recipe: Recipe, input_dtype: Literal["uint8", "
         grey = keras.ops.cast(image, "float32") if input_dtype != "float32" else image
         backbone = xception.backbone(size, recipe.middle_blocks, channels=1)
         _copy_backbone(reference.get_layer(models.BACKBONE), backbone, recipe.scale, recipe.offset)
-        features = backbone(grey)  # (N, h, w, 2048)
+        both = keras.Model(backbone.input, [backbone.output, ood.middle(backbone, recipe.middle_blocks)])
+        features, maps = both(grey)  # (N, h, w, 2048), (N, H, W, C)
         weights, bias = linear_head(reference, recipe)
         logits, evidence = EvidenceHead(weights, bias, name="head")(features)
-        return keras.Model(image, {"logits": logits, "evidence": evidence}, name="edgecxr_deploy")
+        outputs = {"logits": logits, "evidence": evidence}
+        if score is not None:
+            outputs[ood.NAME] = ood.Distance(score, name="distance")(ood.Moments(name="moments")(maps))
+        return keras.Model(image, outputs, name="edgecxr_deploy")
     finally:
         keras.config.set_dtype_policy(policy)
 

@@ -1,4 +1,4 @@
-"""The ONNX graph in half precision, for GPUs: weights and activations in float16, the head and its sums in float32."""
+"""The ONNX graph in half precision, for GPUs: weights and activations in float16, head, `ood` and sums in float32."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def half(model: Any) -> Any:
     """The canonical fp32 `model` (onnx.ModelProto) with its body in float16; canonical too.
 
     The uint8 picture becomes float16 directly: 0 to 255 are whole there. Convolutions add up in float32 on GPUs by
-    themselves; what adds up over places and 2,048 channels at the end, the head, stays float32.
+    themselves; what adds up over places and channels outside of the body, the head and `ood`, stays float32.
     Raises GateError where a weight doesn't fit a half.
     """
     copy = onnx.ModelProto()
@@ -31,10 +31,15 @@ def half(model: Any) -> Any:
         for name in node.input:
             if name in weights and weights[name].data_type == TensorProto.FLOAT:
                 _halve(weights[name])
-    last = inside[-1].output[0]
+    made = {name for node in inside for name in node.output}
+    names = {node.name for node in inside}
+    leaving: dict[str, str] = {}
     for node in graph.node:
-        node.input[:] = [f"{last}.float" if name == last else name for name in node.input]
-    graph.node.append(helper.make_node("Cast", [last], [f"{last}.float"], to=TensorProto.FLOAT))
+        if node.name not in names:
+            leaving |= {name: f"{name}.float" for name in node.input if name in made}
+            node.input[:] = [leaving.get(name, name) for name in node.input]
+    for half_, float_ in leaving.items():
+        graph.node.append(helper.make_node("Cast", [half_], [float_], to=TensorProto.FLOAT))
     return canonical(copy)
 
 

@@ -13,11 +13,11 @@ import onnx
 from onnx import helper, numpy_helper
 
 import edgecxr
+from edgecxr import engines
 from edgecxr.bundle import METADATA_PREFIX
 from edgecxr.errors import GateError, UsageError
 
 INPUT = "image"
-OUTPUTS = ("logits", "evidence")
 BATCH = "N"  # name of the free dimension
 OPSETS = (17, 18)  # those that were tried; both go with IR 8, which ONNX Runtime reads since 1.10
 IR_VERSION = 8
@@ -26,7 +26,7 @@ CATCH_ERRORS = "TF2ONNX_CATCH_ERRORS"  # read by tf2onnx.convert from the enviro
 
 
 def convert(model: Any, opset: int) -> Any:
-    """The deploy model (Keras, outputs `logits` and `evidence`) as a canonical onnx.ModelProto.
+    """The deploy model (Keras, of `deploy.deploy_model`) as a canonical onnx.ModelProto.
 
     Raises UsageError for an opset that wasn't tried, GateError where the converter left a batch norm unfolded.
     """
@@ -81,7 +81,7 @@ def canonical(proto: Any) -> Any:
     """
     old = proto.graph
     nodes = list(_walk(old))
-    names = {INPUT: INPUT, **{name: name for name in OUTPUTS}, "": ""}  # "" stands for an optional input left out
+    names = {INPUT: INPUT, **{name: name for name in _outputs(old)}, "": ""}  # "" stands for an optional input left out
     weights = {tensor.name: tensor for tensor in old.initializer}
     initializers, new_nodes = [], []
     for place, node in enumerate(nodes):
@@ -106,7 +106,7 @@ def canonical(proto: Any) -> Any:
         new_nodes,
         PRODUCER,
         [_free_batch(value) for value in old.input],
-        [_free_batch(outputs[name]) for name in OUTPUTS],
+        [_free_batch(outputs[name]) for name in _outputs(old)],
         initializers,
     )
     used = {node.domain for node in new_nodes}
@@ -119,11 +119,17 @@ def canonical(proto: Any) -> Any:
     )
 
 
+def _outputs(graph: Any) -> list[str]:
+    """The names of its outputs in our order, whatever the graph's: logits first, so that they end the network."""
+    there = {value.name for value in graph.output}
+    return [name for name in engines.OUTPUTS if name in there]
+
+
 def _walk(graph: Any) -> Iterator[Any]:
     """Nodes in an order that serves each before its readers and depends on the wiring only, not on any name."""
     maker = {name: node for node in graph.node for name in node.output}
     done: set[int] = set()
-    stack = [maker[name] for name in reversed(OUTPUTS)]
+    stack = [maker[name] for name in reversed(_outputs(graph))]
     while stack:
         node = stack[-1]
         waiting = [maker[name] for name in node.input if name in maker and id(maker[name]) not in done]
@@ -143,10 +149,10 @@ def _free_batch(value: Any) -> Any:
 
 
 def bias_tensor(proto: Any) -> Any:
-    """The initializer (K,) that the last node adds to the evidence's sum; raises GateError where there is none."""
-    last = proto.graph.node[-1]
+    """The initializer (K,) that is added to the evidence's sum for the logits; raises GateError where there is none."""
+    (last,) = [node for node in proto.graph.node if engines.OUTPUTS[0] in node.output]
     tensors = [tensor for tensor in proto.graph.initializer if tensor.name in last.input]
-    if last.op_type != "Add" or last.output[0] != OUTPUTS[0] or len(tensors) != 1:
+    if last.op_type != "Add" or len(tensors) != 1:
         raise GateError(f"the graph was expected to end by adding a bias to the logits, got {last.op_type}")
     return tensors[0]
 
@@ -162,7 +168,10 @@ def serialise(proto: Any, metadata: Mapping[str, str]) -> bytes:
 
 
 def body(model: Any) -> list[Any]:
-    """The nodes that become integers: from the first convolution to the last Relu."""
+    """The nodes that become integers: from the first convolution to the last Relu.
+
+    What `ood` takes from the middle comes after the head in a canonical graph, so it isn't among them.
+    """
     nodes = list(model.graph.node)
     kinds = [node.op_type for node in nodes]
     return nodes[kinds.index("Conv") : len(kinds) - kinds[::-1].index("Relu")]

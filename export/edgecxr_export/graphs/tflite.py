@@ -1,4 +1,4 @@
-"""The deploy model as TFLite files: float32, and int8 throughout but for the head.
+"""The deploy model as TFLite files: float32, and int8 throughout but for the head and `ood`.
 
     from edgecxr_export import litert
     model = deploy_model(reference, recipe, "float32")        # not the signature that ONNX takes
@@ -10,10 +10,10 @@
     litert.serialise_int8(calibrated, keep_float=[7, 30], metadata=metadata)
 
 `metadata` are the key-value pairs (values JSON) that the ONNX files carry too. Both files take the grey picture as it
-is, uint8 with scale 1 and zero point 0, and give float32 `logits` and `evidence`, for any batch size (an interpreter's
-`resize_tensor_input`). Checked of every file that leaves this module: built-in operators only, that input, those
-outputs, a free batch size, and of an int8 file how much of it is int8. `LiteRtEngine` (extra `litert`) runs them, here
-too. The bytes are the same for the same weights and calibration pictures, in whatever process.
+is, uint8 with scale 1 and zero point 0, and give the deploy model's outputs in float32, for any batch size (an
+interpreter's `resize_tensor_input`). Checked of every file that leaves this module: built-in operators only, that
+input, those outputs, a free batch size, and of an int8 file how much of it is int8. `LiteRtEngine` (extra `litert`)
+runs them, here too. The bytes are the same for the same weights and calibration pictures, in whatever process.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.errors import GateError, UsageError
 from edgecxr.system.machine import cpus
 from edgecxr_export.graphs import tflite_graph
-from edgecxr_export.graphs.tflite_graph import CONVOLUTIONS, INPUT, OUTPUTS, Census
+from edgecxr_export.graphs.tflite_graph import CONVOLUTIONS, INPUT, Census
 
 BATCH = 8  # pictures the bias correction takes at a time
 # Least share of an int8 file's convolution weights, and of the tensors between its operators, that are int8 (the head
@@ -112,8 +112,8 @@ def calibrate(
         head=tuple(written[place] for place in head),
         convolutions={
             place: written[place]
-            for place in range(head[0])
-            if tflite_graph.kind(graph, operators[place]) in CONVOLUTIONS
+            for place in range(len(operators))
+            if place not in head and tflite_graph.kind(graph, operators[place]) in CONVOLUTIONS
         },
         pictures=pictures,
         mean_logits=logits.mean(axis=0, dtype=np.float64),
@@ -123,7 +123,7 @@ def calibrate(
 def serialise_int8(
     calibrated: Calibrated, *, keep_float: Collection[int] = (), metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    """The int8 TFLite file: per-channel int8 weights, int8 activations, the head and `keep_float` in float32.
+    """The int8 TFLite file: per-channel int8 weights and int8 activations; the head, `ood`, `keep_float` in float32.
 
     `keep_float` are keys of `calibrated.convolutions`. The head's bias takes back what quantization does to the mean
     logits of the calibration pictures, as in the ONNX file (`edgecxr_export.quantize.correct_bias`).
@@ -160,9 +160,9 @@ def check(data: bytes, precision: str) -> Census:
     outputs = [graph.tensors[index] for index in graph.outputs]
     if any(tensor.type != schema.TensorType.FLOAT32 for tensor in outputs) or not found.float_head:
         raise GateError("the TFLite file's head and outputs must be float32, got others")
-    for name, tensor in zip((INPUT, *OUTPUTS), [image, *outputs], strict=True):
+    for tensor in [image, *outputs]:
         if tensor.shapeSignature is None or tensor.shapeSignature[0] != -1:
-            raise GateError(f"the TFLite file's batch size must be free, got a fixed one in {name}")
+            raise GateError(f"the TFLite file's batch size must be free, got a fixed one in {tensor.name.decode()}")
     shares = (found.int8_weights, found.int8_activations)
     if precision == "int8" and min(shares) < MIN_INT8:
         raise GateError(

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from tensorflow.lite.python import schema_py_generated as schema
 
+from edgecxr import engines
 from edgecxr.bundle import METADATA_PREFIX
 from edgecxr.errors import GateError
 
 INPUT = "image"
-OUTPUTS = ("logits", "evidence")
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # bytes; the schema's `force_align` of a buffer's data, which the Python code made from it leaves out
 RUNTIME_VERSION = "min_runtime_version"  # the one metadata of the converter that says something to a runtime
@@ -29,7 +29,7 @@ CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 @dataclass(frozen=True)
 class Census:
-    """What a file is made of. The head is every operator behind the last rectifier."""
+    """What a file is made of. The head is every operator that `head` names."""
 
     operators: Mapping[str, int]  # how many of each kind
     not_built_in: tuple[str, ...]  # custom and flex operators
@@ -68,7 +68,7 @@ def quantization(tensor: Any) -> tuple[list[float], list[int]]:
 
 
 def head(model: Any) -> list[int]:
-    """Places of the operators behind the last rectifier: the linear head, and the step from int8 to it."""
+    """Places of the operators that lead to no rectifier: the linear head, `ood`, and the steps from int8 to them."""
     operators = model.subgraphs[0].operators
     rectifiers = [
         place
@@ -78,7 +78,15 @@ def head(model: Any) -> list[int]:
     ]
     if not rectifiers:
         raise GateError("the TFLite file was expected to hold rectifiers, got none")
-    return list(range(rectifiers[-1] + 1, len(operators)))
+    maker = {int(index): place for place, operator in enumerate(operators) for index in operator.outputs}
+    leading: set[int] = set()
+    waiting = rectifiers
+    while waiting:
+        place = waiting.pop()
+        if place not in leading:
+            leading.add(place)
+            waiting += [maker[int(index)] for index in operators[place].inputs if int(index) in maker]
+    return [place for place in range(len(operators)) if place not in leading]
 
 
 def census(model: Any) -> Census:
@@ -117,14 +125,16 @@ def canonical(model: Any) -> Any:
 
     The converter's names and order, and its metadata, may be others in the next process. Here operators come in the
     order in which a walk back from the outputs meets them, and tensors in the order in which those use them. The one
-    signature has an input `image` and outputs `logits` and `evidence`, and so are the tensors called.
+    signature has an input `image` and outputs `logits`, `evidence` and perhaps `ood`, and so are the tensors called.
     Raises GateError where the converter didn't name them so.
     """
     old = model.subgraphs[0]
     signature = model.signatureDefs[0]
     named = {_text(entry.name): entry.tensorIndex for entry in [*signature.inputs, *signature.outputs]}
-    if sorted(named) != sorted([INPUT, *OUTPUTS]):
-        raise GateError(f"the TFLite file was expected to have {INPUT}, {' and '.join(OUTPUTS)}, got {sorted(named)}")
+    outputs = [name for name in engines.OUTPUTS if name in named]
+    if set(named) != {INPUT, *outputs} or not engines.known_outputs(outputs):
+        wanted = ", ".join(engines.OUTPUTS[:2])
+        raise GateError(f"the TFLite file was expected to have {INPUT}, {wanted} and perhaps ood, got {sorted(named)}")
     tensors: list[Any] = []
     buffers = [schema.BufferT()]  # by convention the first is empty, and stands for what is computed
     place_of: dict[int, int] = {-1: -1}  # -1 stands for an optional input left out
@@ -148,7 +158,7 @@ def canonical(model: Any) -> Any:
 
     take(named[INPUT], INPUT)
     codes: list[Any] = []
-    operators = list(_walk(old, [named[name] for name in OUTPUTS]))
+    operators = list(_walk(old, [named[name] for name in outputs]))
     for place, operator in enumerate(operators):
         stem = f"{kind(model, operator).lower()}_{place:03d}"
         operator.inputs = [take(int(index), f"{stem}.in{i}") for i, index in enumerate(operator.inputs)]
@@ -161,7 +171,7 @@ def canonical(model: Any) -> Any:
     graph = schema.SubGraphT(
         tensors=tensors,
         inputs=[place_of[named[INPUT]]],
-        outputs=[place_of[named[name]] for name in OUTPUTS],
+        outputs=[place_of[named[name]] for name in outputs],
         operators=operators,
         name="main",
     )
@@ -175,7 +185,7 @@ def canonical(model: Any) -> Any:
         signatureDefs=[
             schema.SignatureDefT(
                 inputs=[schema.TensorMapT(INPUT, graph.inputs[0])],
-                outputs=[schema.TensorMapT(name, place) for name, place in zip(OUTPUTS, graph.outputs, strict=True)],
+                outputs=[schema.TensorMapT(name, place) for name, place in zip(outputs, graph.outputs, strict=True)],
                 signatureKey="serving_default",
                 subgraphIndex=0,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from edgecxr.errors import DataError, GateError
 from edgecxr.lab.dataset import Example
 from edgecxr.system.machine import cpus
 from edgecxr_export.graphs.onnx_graph import INPUT, bias_tensor, canonical
+from edgecxr_export.labelled import spread_over_origins
 
 MIN_PICTURES = 8  # below this the ranges of the activations are an accident
 BATCH = 8  # pictures the calibration takes at a time
@@ -43,28 +43,14 @@ class Settings:
 
 
 def calibration_rows(examples: Sequence[Example], count: int) -> list[int]:
-    """Rows of `count` training pictures (all of them, where there are fewer), spread evenly over (class, origin).
-
-    Every (class, origin) gives the same number as far as it can, taken at even distances in the manifest's order, so
-    that neighbours from one patient don't stand for a whole class. Raises DataError for fewer than 8 pictures.
-    """
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, example in enumerate(examples):
-        if example.split == "train":
-            groups[example.label, example.origin].append(row)
-    available = sum(len(rows) for rows in groups.values())
+    """Rows of `count` training pictures, see `spread_over_origins`; raises DataError for fewer than 8."""
+    available = sum(example.split == "train" for example in examples)
     if min(available, count) < MIN_PICTURES:
         raise DataError(
             f"calibration needs {MIN_PICTURES} training pictures or more, got {min(available, count)}: the folder of "
             "pictures is too small to calibrate an int8 model"
         )
-    chosen: list[int] = []
-    # Smallest group first: what it can't give is shared among the others.
-    ordered = sorted(groups.items(), key=lambda item: (len(item[1]), item[0]))
-    for position, (_, rows) in enumerate(ordered):
-        share = min(len(rows), (min(count, available) - len(chosen)) // (len(ordered) - position))
-        chosen.extend(rows[i * len(rows) // share] for i in range(share))
-    return sorted(chosen)
+    return spread_over_origins(examples, count)
 
 
 def calibration_inputs(pictures: npt.NDArray[np.uint8], rows: Sequence[int]) -> npt.NDArray[np.uint8]:
@@ -132,7 +118,7 @@ def correct_bias(quantized: Any, expected: npt.NDArray[np.float64], pictures: np
 
 
 def head_nodes(model: Any) -> list[str]:
-    """Names of the nodes behind the last Relu: the linear head, which stays in float32."""
+    """Names of a canonical graph's nodes behind the last Relu: the linear head and `ood`, which stay in float32."""
     nodes = list(model.graph.node)
     last = max(place for place, node in enumerate(nodes) if node.op_type == "Relu")
     return [node.name for node in nodes[last + 1 :]]

@@ -50,7 +50,10 @@ def match(data: bytes, model: Any) -> Wiring:
     values: dict[int, str] = {int(graph.inputs[0]): inside[0].input[0]}
     convolutions: dict[int, str] = {}
     kinds = {**dict.fromkeys(CONVOLUTIONS, "Conv"), "ADD": "Add", "RELU": "Relu", "MAX_POOL_2D": "MaxPool"}
-    for place, operator in enumerate(graph.operators[: tflite_graph.head(lite)[0]]):
+    head = set(tflite_graph.head(lite))
+    for place, operator in enumerate(graph.operators):
+        if place in head:
+            continue
         kind = tflite_graph.kind(lite, operator)
         read = [values[index] for index in map(int, operator.inputs) if index in values]
         candidates = [node for node in readers.get(read[0] if read else "", []) if node.op_type == kinds.get(kind)]

@@ -77,19 +77,40 @@ class Parity:
         return self.reference_accuracy - self.accuracy
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a network gave for n pictures, without their maps."""
+
+    logits: npt.NDArray[np.float32]  # (n, K)
+    ood: npt.NDArray[np.float32] | None  # (n,), of networks that have such an output
+
+
+def run_answers(
+    engine: Engine,
+    pictures: npt.NDArray[np.uint8],
+    rows: Sequence[int],
+    advance: Callable[[int], Any] = lambda done: None,
+) -> Answers:
+    """Of the network inputs `pictures` (N, H, W) at `rows` (n); `advance` is told how many are done."""
+    logits, scores = [], []
+    for start in range(0, len(rows), BATCH):
+        chosen = np.asarray(rows[start : start + BATCH])
+        outputs = engine.run(pictures[chosen][..., None])
+        logits.append(outputs.logits)
+        if outputs.ood is not None:
+            scores.append(outputs.ood[:, 0])
+        advance(min(start + BATCH, len(rows)))
+    return Answers(np.concatenate(logits), np.concatenate(scores) if scores else None)
+
+
 def run_logits(
     engine: Engine,
     pictures: npt.NDArray[np.uint8],
     rows: Sequence[int],
     advance: Callable[[int], Any] = lambda done: None,
 ) -> npt.NDArray[np.float32]:
-    """Logits (n, K) of the network inputs `pictures` (N, H, W) at `rows` (n); `advance` is told how many are done."""
-    parts = []
-    for start in range(0, len(rows), BATCH):
-        chosen = np.asarray(rows[start : start + BATCH])
-        parts.append(engine.run(pictures[chosen][..., None]).logits)
-        advance(min(start + BATCH, len(rows)))
-    return np.concatenate(parts)
+    """Logits (n, K) alone, as `run_answers`."""
+    return run_answers(engine, pictures, rows, advance).logits
 
 
 def compare_evidence(

@@ -33,6 +33,7 @@ class Measured:
     logits: Mapping[str, npt.NDArray[np.float32]]
     parity: Mapping[str, parities.Parity]
     evidence: parities.Evidence
+    ood: Mapping[str, npt.NDArray[np.float32] | None]  # (N,) on test and each half of dev
 
     @property
     def test(self) -> parities.Parity:
@@ -100,14 +101,14 @@ class Comparison:
         """`evidence` are the reference's maps (n, h, w, K) of `evidence_inputs(data)`."""
         self._reference, self._data, self._temperature = reference, data, temperature
         self._evidence, self._console = evidence, console
-        self._scored: dict[tuple[str, str], tuple[NetworkFile, npt.NDArray[np.float32], parities.Parity]] = {}
+        self._scored: dict[tuple[str, str], tuple[NetworkFile, parities.Answers, parities.Parity]] = {}
 
-    def of(self, artifact: NetworkFile, part: str) -> tuple[npt.NDArray[np.float32], parities.Parity]:
-        """(logits (N, K) of the pictures of test or a half of dev, how they compare)"""
+    def of(self, artifact: NetworkFile, part: str) -> tuple[parities.Answers, parities.Parity]:
+        """(the answers to the pictures of test or a half of dev, how they compare)"""
         if (artifact.file, part) not in self._scored or self._scored[artifact.file, part][0] is not artifact:
             rows, groups = self._data.rows(part), self._data.groups(part)
-            logits, found = self._compared(artifact, part, self._data.pictures, rows, self._reference.of(part), groups)
-            self._scored[artifact.file, part] = (artifact, logits, found)
+            answers, found = self._compared(artifact, part, self._data.pictures, rows, self._reference.of(part), groups)
+            self._scored[artifact.file, part] = (artifact, answers, found)
         return self._scored[artifact.file, part][1:]
 
     def elsewhere(self, artifact: NetworkFile, name: str, other: Labelled, reference: Logits) -> parities.Parity:
@@ -124,10 +125,10 @@ class Comparison:
         rows: Sequence[int],
         reference: Logits,
         groups: Sequence[str],
-    ) -> tuple[npt.NDArray[np.float32], parities.Parity]:
+    ) -> tuple[parities.Answers, parities.Parity]:
         with bar(self._console, f"{artifact.file} on {part}") as advance:
-            logits = parities.run_logits(artifact.engine, pictures, rows, lambda done: advance(done, len(rows)))
-        return logits, parities.compare(artifact.engine, part, reference, logits, self._temperature, groups)
+            answers = parities.run_answers(artifact.engine, pictures, rows, lambda done: advance(done, len(rows)))
+        return answers, parities.compare(artifact.engine, part, reference, answers.logits, self._temperature, groups)
 
     def final(self, artifact: NetworkFile) -> Measured:
         """The artifact on dev and on the whole test split; said on the console."""
@@ -138,15 +139,16 @@ class Comparison:
         self._console.print(f"{artifact.file}: {len(artifact.model) / 1e6:.1f} MB", markup=False)
         for part in (DECIDING, "test"):
             self._console.print(f"  {said(answers[part][1])}", markup=False, highlight=False)
-        of_test = answers["test"][0]
+        of_test = answers["test"][0].logits
         of_dev = np.empty((len(self._reference.dev.files), of_test.shape[1]), dtype=np.float32)
         for part, places in self._data.halves.items():
-            of_dev[places] = answers[part][0]
+            of_dev[places] = answers[part][0].logits
         return Measured(
             artifact,
             {"dev": of_dev, "test": of_test},
             {part: answer[1] for part, answer in answers.items()},
             evidence,
+            {part: answer[0].ood for part, answer in answers.items()},
         )
 
 

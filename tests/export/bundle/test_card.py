@@ -271,3 +271,44 @@ def test_an_artifact_that_ran_on_no_gpu_is_said_to_be_unverified() -> None:
     said = "`model.fp16.onnx` is for GPUs and has run on none yet"
     assert said in card(artifacts=[{**row, "unverified": True}], parity=parity, quantization=None)
     assert said not in card(artifacts=[{**row, "unverified": False}], parity=parity, quantization=None)
+
+
+def test_the_card_says_when_it_gives_no_answer() -> None:
+    """On what abstention was fitted, with the terms as found; what it keeps; and what it isn't."""
+    assert "nothing abstains" in section(card(), "Limits")
+    kinds = [
+        {"kind": "lateral", "near": True, "source": "A", "terms": ["CC BY 4.0", "none stated"], "pictures": 26},
+        {"kind": "hand", "near": False, "source": "", "terms": ["CC0"], "pictures": 40},
+    ]
+    fitted = {
+        "films": 2500,
+        "groups": [],
+        "altered": [{"way": "rotated", "pictures": 150}],
+        "outliers": {"data": "ood", "rejected": 0, "kinds": kinds},
+    }
+    turned = {"source": "S", "abstained": 3, "pictures": 200, "interval95": (0.005, 0.043)}
+    threshold = {"artifact": "model.int8.onnx", "engine": "openvino", "precision": "int8", "threshold": 3.14159}
+    report = {
+        "fitted_on": fitted,
+        "kept": 0.995,
+        "split": "dev (deciding half)",
+        "pictures": 690,
+        "thresholds": [threshold],
+        "test": [{"artifact": "model.int8.onnx", "engine": "openvino", "sources": [turned]}],
+    }
+    text = card(abstention=report)
+    told = section(text, "When it gives no answer")
+    for figure in (
+        "| lateral (near) | A | CC BY 4.0; none stated | 26 |",
+        "| hand | not stated | CC0 | 40 |",
+        "| rotated film | training films, altered here | those of the training data | 150 |",
+        "| `model.int8.onnx` | openvino | int8 | 3.142 |",
+        "keep 99.5% of films like the 690 of dev (deciding half)",
+        "| S | 3 of 200 | 1.5% | 0.5%–4.3% |",
+        "no detector of an unfamiliar hospital",
+    ):
+        assert figure in told
+    assert "Abstention detects no unfamiliar hospital" in section(text, "Limits")
+    assert "`ood`, how far" in text
+    alone = card(abstention={**report, "fitted_on": {**fitted, "outliers": None}})
+    assert "No picture of other kinds was shown to it." in section(alone, "When it gives no answer")

@@ -152,6 +152,118 @@ def test_calls_that_are_refused_before_the_work(
     assert not list(tmp_path.iterdir())
 
 
+# Silence
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `bundle`, and silent from an ood on that about half of the films have."""
+    return tiny.write_bundle(tmp_path_factory.mktemp("bundles") / "silent.edgecxr", abstain_at=1.5)
+
+
+def ood_of(path: Path) -> float:
+    return tiny.tiny_ood(images.network_input(path, tiny.CONTRACT))
+
+
+def test_what_is_not_answered_is_reported_beside_figures_of_all_films(
+    silent: Path, bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    outputs = [tmp_path / "e.json", tmp_path / "e.html"]
+    result = call(silent, data, "-o", outputs[0], "-o", outputs[1], "--plots", tmp_path / "plots")
+    assert result.exit_code == 0, result.output
+    report = json.loads(outputs[0].read_text())
+    films = [(label, number) for label in LABELS for number in range(8, 12)]
+    answered = [ood_of(data / f"{label}/{number:02}.png") < 1.5 for label, number in films]
+    right = [LABELS[logits_of(data, *film).argmax()] == film[0] for film in films]
+    assert 0 < sum(answered) < 12
+    every, *sources = report["silence"]["rows"]
+    assert [row["source"] for row in sources] == ["adult, A", "pediatric, B"]
+    assert (every["answered"]["hits"], every["answered"]["total"]) == (sum(answered), 12)
+    assert every["accuracy"]["hits"] == sum(a and r for a, r in zip(answered, right, strict=True))
+    assert report["accuracy"] == every["of_all"] == report_of(bundle, data)["accuracy"]
+    assert "no answer from ood 1.5 on" in result.stdout
+    assert outputs[1].read_text().count("<img") == 4
+    assert (tmp_path / "plots" / "risk.png").is_file()
+    assert "answered" not in call(bundle, data).stdout
+    assert report_of(bundle, data)["silence"] is None
+
+
+@pytest.fixture(scope="module")
+def unlike(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of two kinds, bright and dark, of a control, and a broken one."""
+    folder = tmp_path_factory.mktemp("unlike")
+    kinds = {"bright": (1, ("fit", "report")), "dark": (8, ("report", "report")), "film": (8, ("control", "control"))}
+    rows = ["file,kind,near,use"]
+    for place, (kind, (divisor, uses)) in enumerate(kinds.items()):
+        for number, use in enumerate(uses):
+            array = (noisy((96, 80), 900 + 10 * place + number) / divisor).astype(np.uint8)
+            Image.fromarray(array).save(folder / f"{kind}{number}.png")
+            rows.append(f"{kind}{number}.png,{kind},{int(kind == 'bright')},{use}")
+    (folder / "broken.png").write_bytes(b"no picture")
+    rows.append("broken.png,dark,0,report")
+    (folder / "manifest.csv").write_text("\n".join(rows))
+    return folder
+
+
+def test_outliers_are_turned_away_by_kind_and_films_kept_by_source(
+    silent: Path, data: Path, unlike: Path, tmp_path: Path
+) -> None:
+    outputs = [tmp_path / "e.json", tmp_path / "e.html"]
+    more = ["--ignore-label", "covid", "-o", outputs[0], "-o", outputs[1]]
+    result = call(silent, data, "--outliers", unlike, *more)
+    assert result.exit_code == 0, result.output
+    found = json.loads(outputs[0].read_text())["outliers"]
+    assert [one["artifact"] for one in found["artifacts"]] == ["model.int8.onnx", "model.fp32.onnx"]
+    kinds = [
+        (
+            row["use"],
+            row["kind"],
+            row["near"],
+            row["pictures"],
+            row["rejected"],
+            [s["hits"] for s in row["turned_away"]],
+        )
+        for row in found["kinds"]
+    ]
+    assert kinds == [
+        ("report", "bright", True, 1, 0, [1, 1]), ("report", "dark", False, 3, 1, [0, 0]),
+        ("fit", "bright", True, 1, 0, [1, 1]),
+    ]  # fmt: skip
+    assert found["sums"][0]["turned_away"][0]["total"] == 3  # what is rejected reaches no network
+    by_hand = {"pediatric, B": 0, "adult, A": 0}  # a label that is left out is a film all the same
+    for label in LABELS:
+        name = "adult, A" if label == "covid" else "pediatric, B"
+        by_hand[name] += sum(ood_of(data / f"{label}/{number:02}.png") < 1.5 for number in range(8, 12))
+    kept = {row["source"]: [share["hits"] for share in row["kept"]] for row in found["films"]}
+    assert kept == {**{name: [count] * 2 for name, count in by_hand.items()}, "film": [2, 2]}
+    for text in (result.stdout, outputs[1].read_text()):
+        assert "bright, near films (report)" in text
+        assert "all kinds near films (report)" in text
+
+
+@pytest.mark.parametrize(
+    ("fill", "words"),
+    [
+        (lambda folder, film: None, "there is none in"),
+        (lambda folder, film: (folder / "hand").mkdir(), "there is none in"),
+        (lambda folder, film: ((folder / "hand").mkdir(), (folder / "hand/1.png").write_bytes(film)),
+         r"may not be one of the labelled films, 1 are, the first is hand/1\.png"),
+    ],
+)  # fmt: skip
+def test_a_folder_of_outliers_that_is_none_is_refused_before_the_work(
+    silent: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: Callable[..., Any], words: str
+) -> None:
+    monkeypatch.setattr("edgecxr.scoring.session.open_session", lambda *_, **__: pytest.fail("opened"))
+    fill(tmp_path, (data / "covid/00.png").read_bytes())  # of train, which isn't evaluated
+    with pytest.raises(DataError, match=words):
+        raise call(silent, data, "--outliers", tmp_path).exception or AssertionError
+
+
+def test_outliers_need_a_bundle_that_abstains(bundle: Path, data: Path, unlike: Path) -> None:
+    with pytest.raises(UsageError, match="needs a bundle that abstains"):
+        raise call(bundle, data, "--outliers", unlike).exception or AssertionError
+
+
 def test_a_bundle_without_data_says_what_is_missing(bundle: Path) -> None:
     with pytest.raises(UsageError, match="give DATA"):
         raise call(bundle).exception or AssertionError

@@ -54,6 +54,21 @@ def test_rejected_pictures_stand_aside() -> None:
     assert collect(LABELS, examples[1:2], predictions[1:2]).logits.shape == (0, 3)
 
 
+def test_abstained_pictures_keep_their_logits_and_their_ood() -> None:
+    examples = [example(i, "covid") for i in range(2)]
+    logits = {"covid": 1.0, "normal": 0.0, "viral_pneumonia": -1.0}
+    predictions = [
+        prediction("0.png", logits=logits, ood_score=0.5),
+        prediction("1.png", status="abstained", label=None, logits=logits, ood_score=7.5),
+    ]
+    scored = collect(LABELS, examples, predictions)
+    assert scored.logits.shape == (2, 3)
+    assert scored.ood is not None
+    assert scored.ood.tolist() == [0.5, 7.5]
+    older = collect(LABELS, examples, [prediction("0.png", logits=logits)] * 2)  # of a network that doesn't say
+    assert older.ood is None
+
+
 def test_a_run_s_logits_meet_the_data_by_name() -> None:
     data = Dataset(Path(), ("covid", "normal"), tuple(example(i, "covid" if i < 2 else "normal") for i in range(4)))
     logits = np.arange(9.0).reshape(3, 3)
