@@ -49,7 +49,7 @@ def begin(session: Session, tmp_path: Path) -> Iterator[Begin]:
             own = ExitStack()
             held = own.enter_context(Spool(tmp_path / "spool", room).held())
             address = Address(
-                port=0, **{key: options.pop(key) for key in ("allowed", "tls", "limits") if key in options}
+                port=port, **{key: options.pop(key) for key in ("allowed", "tls", "limits") if key in options}
             )
             settings = replace(Settings(address, targets, QUICK), **options)
             node = Node(session, held, settings)
