@@ -8,7 +8,7 @@ walks the protobuf messages (onnx.proto of ONNX 1.21) as far as tensors can stan
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from edgecxr.errors import BundleError
 
@@ -27,6 +27,7 @@ _FIELDS: dict[str, dict[int, str]] = {
     "tensor": {},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a tensor
+_METADATA = 14  # of a model
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 # Fields of a TFLite file's Model table that its converter writes: version to signature_defs. Those after them name
@@ -78,13 +79,37 @@ def _check_onnx(data: bytes) -> None:
 def metadata(data: bytes) -> dict[str, str]:
     """The `metadata_props` of an ONNX file that `check` let pass; raises BundleError where a key stands there twice."""
     found: dict[str, str] = {}
-    for position, end in _messages(data, 0, len(data), 14):
+    for position, end in _messages(data, 0, len(data), _METADATA):
         entry = {field: data[a:b] for field in (1, 2) for a, b in _messages(data, position, end, field)}
         key, value = (entry.get(field, b"").decode("utf-8", "replace") for field in (1, 2))
         if key in found:
             raise BundleError(f"the artifact's metadata says {key[:64]!r} twice")
         found[key] = value
     return found
+
+
+def with_metadata(data: bytes, kind: str, entries: Mapping[str, str]) -> bytes:
+    """A network's file that `check` let pass with `entries` among its metadata, in place of those of their keys.
+
+    In an ONNX file the properties come sorted by key and before the fields of higher numbers, as onnx writes them;
+    every other field keeps its bytes: graph, nodes and initializers. A TFLite file keeps every byte but the offsets of
+    the texts that it has a key for, which are written behind its end; a key that it doesn't have is left out.
+    """
+    if kind != "onnx":
+        return _tflite_saying(data, entries)
+    before: list[bytes] = []
+    after: list[bytes] = []
+    position = 0
+    for field, _, _, end in _fields(data, 0, len(data)):
+        if field != _METADATA:
+            (before if field < _METADATA else after).append(data[position:end])
+        position = end
+    said = {**metadata(data), **entries}
+    properties = [
+        _message(_METADATA, _message(1, key.encode()) + _message(2, text.encode()))
+        for key, text in sorted(said.items())
+    ]
+    return b"".join([*before, *properties, *after])
 
 
 def precision(data: bytes) -> str:
@@ -142,6 +167,19 @@ def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, in
         yield field, wire, value, position
 
 
+def _message(field: int, content: bytes) -> bytes:
+    """A string or message as field `field` of a message."""
+    return _base128(field << 3 | _BYTES) + _base128(len(content)) + content
+
+
+def _base128(value: int) -> bytes:
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
 def _varint(data: bytes, position: int) -> tuple[int, int]:
     """(value, the position behind it) of a base-128 number of at most 10 bytes (Protocol Buffers, "Encoding")."""
     value = 0
@@ -169,6 +207,30 @@ def _tflite_outputs(data: bytes) -> int:
     main = _behind(data, subgraphs + 4)  # behind the vector's length
     outputs = _behind(data, main + _table(data, main)[2])
     return int(struct.unpack_from("<I", data, outputs)[0])
+
+
+def _tflite_saying(data: bytes, entries: Mapping[str, str]) -> bytes:
+    """Fields `buffers` and `metadata` of a model, `name` and `buffer` of a metadata, `data` of a buffer: schema.fbs."""
+    model = _behind(data, 0)
+    fields = (*_table(data, model), *[0] * TFLITE_FIELDS)
+    if not fields[6]:
+        return data
+    changed = bytearray(data)
+    buffers, listed = _behind(data, model + fields[4]), _behind(data, model + fields[6])
+    for place in range(listed + 4, listed + 4 + 4 * struct.unpack_from("<I", data, listed)[0], 4):
+        row = _behind(data, place)
+        name, buffer = (*_table(data, row), 0, 0)[:2]
+        text = _behind(data, row + name)
+        key = data[text + 4 : text + 4 + struct.unpack_from("<I", data, text)[0]].decode("utf-8", "replace")
+        if not buffer or key not in entries:
+            continue
+        holder = _behind(data, buffers + 4 + 4 * struct.unpack_from("<I", data, row + buffer)[0])
+        offset = holder + _table(data, holder)[0]
+        changed += bytes(-(len(changed) + 4) % 16)  # a buffer's content is aligned to 16
+        struct.pack_into("<I", changed, offset, len(changed) - offset)
+        content = entries[key].encode()
+        changed += struct.pack("<I", len(content)) + content
+    return bytes(changed)
 
 
 def _behind(data: bytes, position: int) -> int:

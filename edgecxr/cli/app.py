@@ -11,6 +11,7 @@ import typer
 import edgecxr
 from edgecxr.cli.audit import audit
 from edgecxr.cli.bench import bench
+from edgecxr.cli.calibrate import calibrate
 from edgecxr.cli.console import complain
 from edgecxr.cli.data import app as data
 from edgecxr.cli.device import doctor, info, verify
@@ -80,3 +81,4 @@ app.command(cls=Verb, rich_help_panel=LAB)(audit)
 app.command(cls=Verb, rich_help_panel=LAB)(train)
 app.command(name="eval", cls=Verb, rich_help_panel=LAB)(evaluate)
 app.command(cls=Verb, rich_help_panel=LAB)(export)
+app.command(cls=Verb, rich_help_panel=LAB)(calibrate)

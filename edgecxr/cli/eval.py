@@ -9,7 +9,7 @@ import typer
 from edgecxr.cli import extras
 from edgecxr.cli.console import consoles, print_json
 from edgecxr.cli.options import DeviceOption, EngineOption, JsonOption, PrecisionOption, ThreadsOption
-from edgecxr.errors import UsageError
+from edgecxr.errors import GateError, UsageError
 from edgecxr.system import storage
 
 SUFFIXES = (".json", ".html")
@@ -41,6 +41,15 @@ def evaluate(
         Path | None,
         typer.Option(metavar="OTHER", help="Another bundle or RUN on the same pictures: a paired test, by class too."),
     ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIGURE>=X",
+            help="An acceptance test, e.g. 'sensitivity(covid)>=0.9': the interval's lower bound decides (ece<=X: the "
+            "upper); exit 5 where it fails. Also accuracy, balanced_accuracy, specificity(L), ppv(L), auroc(L); may be "
+            "repeated.",
+        ),
+    ] = None,
     outliers: Annotated[
         Path | None,
         typer.Option(
@@ -69,8 +78,9 @@ def evaluate(
     training stored are taken.
 
     Exit codes: 0 all scored, 1 some rejected, 2 usage, 3 bundle refused, 4 device, engine or extra unavailable,
-    70 a report can't be written on a full disk.
+    5 a requirement isn't met or can't be decided, 70 a report can't be written on a full disk.
     """
+    from edgecxr.bundle import load
     from edgecxr.engines.select import Asked
     from edgecxr.views import terminal
 
@@ -83,6 +93,10 @@ def evaluate(
     tables = extras.load_lab("edgecxr.lab.evaluation.table", "eval")
     # A page or plots that can't be made shouldn't be noticed after the scoring.
     drawing = extras.load_lab("edgecxr.lab.evaluation.page", "eval") if targets or plots else None
+    acceptance = extras.load_lab("edgecxr.lab.evaluation.acceptance", "eval")
+    requirements = [acceptance.parse(text) for text in require or []]
+    if requirements and stored.reader_of(model) is None:
+        acceptance.check_labels(requirements, load(None if str(model) == "-" else model).labels)
     conditions = extras.conditions(where)
     unlike = _read_outliers(outliers, of_run=stored.reader_of(model) is not None)
     ignored = ignore_label or []
@@ -113,6 +127,7 @@ def evaluate(
             )
 
     scored, found = answers_of(model)
+    acceptance.check_labels(requirements, found["labels"])  # of a RUN, which computes nothing
     extras.account_for(found["account"])
     rival = None
     if against is not None:
@@ -161,6 +176,7 @@ def evaluate(
         **figures,
         "against": rival,
         "outliers": turned_away,
+        "acceptance": _verdict(acceptance, requirements, scored, found, seed) if requirements else None,
         "rejected": scored.rejected_json(),
         **found["provenance"],
     }
@@ -175,7 +191,24 @@ def evaluate(
                 err.print(terminal.printable(f"rejected: {file}: {reason}"))
     finally:  # even where nobody reads the terminal any more
         _write(targets, plots, report, drawing)
+    if report["acceptance"] and not report["acceptance"]["passed"]:
+        raise GateError(acceptance.refusal(report["acceptance"]))
     raise typer.Exit(1 if scored.rejected else 0)
+
+
+def _verdict(
+    acceptance: Any, requirements: Sequence[Any], scored: Any, found: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    unread = {file for file, _ in scored.rejected}
+    return acceptance.judge(  # type: ignore[no-any-return]
+        requirements,
+        found["labels"],
+        scored,
+        found["temperature"],
+        abstain_at=found["provenance"].get("abstain_at"),
+        rejected=[film for film in found.get("films", ()) if film.file in unread],
+        seed=seed,
+    )
 
 
 def _read_outliers(folder: Path | None, *, of_run: bool) -> Sequence[Any]:

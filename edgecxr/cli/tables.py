@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgecxr.device.golden import GoldenCheck
     from edgecxr.device.tune import Tuning
     from edgecxr.device.verify import Verification
+    from edgecxr.lab.calibrate import Films
     from edgecxr.records.prediction import Prediction
 
 _MARKS = {"ok": ("✓", "green"), "note": ("•", "yellow"), "problem": ("✗", "red")}
@@ -226,3 +227,30 @@ def _share(figure: Mapping[str, Any]) -> str:
         return ""
     interval = figure["interval95"]
     return f"{figure['value']:.1%}" + (f" ({interval[0]:.0%}–{interval[1]:.0%})" if interval else "")
+
+
+def claims_table(films: Films) -> Table:
+    """What a site's bundle may say, the groups that takes, and those that are there; before any film is scored."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("what the site's bundle may say")
+    for column in ("groups needed", "in the half that fits"):
+        table.add_column(column, justify="right")
+    for claim in films.claims:
+        wrong = ", answered wrongly" if claim.kind == "temperature" else ""
+        there = f"at most {claim.there}" if wrong else str(claim.there)
+        mark = Text(there, style="" if claim.possible else "yellow")
+        table.add_row(printable(claim.what), f"{claim.needed}{wrong}", mark)
+    return table
+
+
+def site_table(told: Mapping[str, Any]) -> Table:
+    """What the bundle gave on the half that reports, and what the site's gives."""
+    from edgecxr.lab.site_bundle import comparison
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("on the half that reports")
+    for column in ("before", "now"):
+        table.add_column(column, justify="right")
+    for row in comparison(told):
+        table.add_row(*map(printable, row))
+    return table

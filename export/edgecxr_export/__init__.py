@@ -23,7 +23,6 @@
                    gates         what an artifact must keep
     bundle/        golden        inputs and answers by which a device checks itself
                    contents      the bundle's files: `reports`, and `card`, MODEL_CARD.md written from them
-                   publish       those files on disk, all of them or none
 
 Nothing of it is needed, or imported, on a device.
 """

@@ -19,6 +19,7 @@ from edgecxr.lab.evaluation import abstention
 from edgecxr.lab.evaluation.operating import fit_operating_points
 from edgecxr.lab.evaluation.temperature import fit_temperature
 from edgecxr.lab.outliers import read_outliers
+from edgecxr.lab.publish import publish
 from edgecxr.lab.run import Run, read_run
 from edgecxr.lab.train import storage
 from edgecxr.lab.train.fit import default_cache
@@ -28,7 +29,6 @@ from edgecxr_export import abstaining, labelled, refusals
 from edgecxr_export.abstaining import Outliers
 from edgecxr_export.bundle import reports
 from edgecxr_export.bundle.contents import About, Findings, contents, metadata, parity_report
-from edgecxr_export.bundle.publish import publish
 from edgecxr_export.graphs import half, onnx_graph
 from edgecxr_export.graphs import tflite as litert
 from edgecxr_export.graphs.artifacts import ONNX, TFLITE, NetworkFile, planned

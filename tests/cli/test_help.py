@@ -35,5 +35,6 @@ def test_paragraphs_fill_their_lines_and_options_leave_room_for_what_they_do(ver
 def test_the_verbs_stand_in_the_panel_of_the_device_or_of_the_lab() -> None:
     text = "\n".join(lines())
     device, lab = text.split("─ Device ─")[1].split("─ Lab (extras) ─")
-    for verbs, panel in (("infer verify info doctor bench tune", device), ("audit train eval export data", lab)):
+    of_the_lab = "audit train eval export calibrate data"
+    for verbs, panel in (("infer verify info doctor bench tune", device), (of_the_lab, lab)):
         assert [line.split()[1] for line in panel.splitlines() if line[2:3].isalpha()] == verbs.split()

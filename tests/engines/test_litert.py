@@ -178,3 +178,20 @@ def test_a_file_tells_without_an_engine_whether_it_gives_ood(tflite: dict[str, b
             network.has_ood(tflite_with_ood[:cut], "tflite")
     with pytest.raises(BundleError, match="no whole tflite file"):
         network.has_ood(tflite_with_ood[:32], "tflite")
+
+
+def test_what_a_file_says_of_itself_is_rewritten_behind_its_end(tflite: dict[str, bytes], inputs: np.ndarray) -> None:
+    from edgecxr_export.graphs import tflite_graph
+
+    graph = tflite_graph.aligned(tflite_graph.parse(tflite["fp32"]))
+    data = tflite_graph.serialise(graph, {"temperature": "2.0", "name": '"tiny"'})
+    found = network.with_metadata(data, "tflite", {"edgecxr.temperature": "1.2345678901234567", "edgecxr.other": "1"})
+    network.check(found, "tflite")
+    assert tflite_graph.read_metadata(found) == {"temperature": "1.2345678901234567", "name": '"tiny"'}
+    changed = [place for place, (a, b) in enumerate(zip(data, found, strict=False)) if a != b]
+    assert len(found) > len(data)
+    assert 0 < len(changed) <= 4  # one offset
+    assert max(changed) - min(changed) < 4
+    before, after = (LiteRtEngine(model, "cpu", "fp32", 1).run(inputs).logits for model in (data, found))
+    assert np.array_equal(before, after)
+    assert network.with_metadata(tflite["int8"], "tflite", {"edgecxr.temperature": "1"}) == tflite["int8"]

@@ -10,6 +10,8 @@
       bootstrap   95 % intervals over groups of pictures; `intervals` has the arithmetic
     paired      two models on the same films
     silence     outliers scored by int8 and fp32; `turned_away` counts them by kind, and films by source
+    acceptance  requirements on figures, judged by the bounds of their intervals
+    site        what a site's films can claim, and the fits of it
     plots, page the report, drawn; as a page without films
     temperature the one number that makes confidences honest, fitted on dev logits (numpy only)
 

@@ -9,7 +9,7 @@ import edgecxr
 from edgecxr.lab.evaluation.operating import unkept
 from edgecxr.lab.evaluation.plots import plots
 from edgecxr.lab.evaluation.subsets import not_measured, pair_title
-from edgecxr.lab.evaluation.table import points, row_title
+from edgecxr.lab.evaluation.table import points, row_title, verdict
 from edgecxr.views.html import data_uri, render
 
 Report = Mapping[str, Any]
@@ -24,6 +24,7 @@ MAIN = (
 
 def page(report: Report) -> str:
     """The page of what `edgecxr eval` reports; `data` and `model` in it are names and never paths."""
+    accepted = report.get("acceptance")
     return render(
         "eval.html",
         version=edgecxr.__version__,
@@ -32,6 +33,7 @@ def page(report: Report) -> str:
         pairs=[(pair_title(row), not_measured(row), row) for row in report["within_ages"]],
         unkept=unkept(report["operating_points"]),
         points=points,
+        verdict=verdict(accepted) if accepted else [],
         row_title=row_title,
         plots={name.removesuffix(".png"): data_uri(content) for name, content in plots(report).items()},
         pictures_of={label: sum(row) for label, row in zip(report["labels"], report["confusion"], strict=True)},

@@ -42,6 +42,7 @@ def evaluation_tables(report: Mapping[str, Any]) -> list[Table]:
         *([_silence_table(report["silence"])] if report.get("silence") else []),
         *(_outlier_tables(report["outliers"]) if report.get("outliers") else []),
         *([_paired_table(report["against"])] if report.get("against") else []),
+        *([_verdict_table(report["acceptance"])] if report.get("acceptance") else []),
     ]
 
 
@@ -128,6 +129,32 @@ def _silence_table(found: Mapping[str, Any]) -> Table:
         finds = _with_interval(row["finds_wrong"]["ood"], share=False)
         table.add_row(printable(row["source"] or "all films"), *shares, *risks, finds)
     return table
+
+
+def _verdict_table(found: Mapping[str, Any]) -> Table:
+    """Each requirement with what decides it, and under them the verdict."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("required", overflow="fold")
+    for column in ("value", "95 % interval", "groups", "deciding bound", "met"):
+        table.add_column(column, justify="right")
+    for row in found["requirements"]:
+        value, decides = (("–" if row[key] is None else f"{row[key]:.3f}") for key in ("value", "deciding"))
+        met = Text("yes", style="green") if row["passed"] else Text("no", style="red")
+        table.add_row(printable(row["require"]), value, _interval(row, share=False), str(row["groups"]), decides, met)
+    table.caption = Text("\n").join(printable(sentence) for sentence in verdict(found))
+    table.caption_justify = "left"
+    return table
+
+
+def verdict(found: Mapping[str, Any]) -> list[str]:
+    """The verdict of an acceptance test in sentences: of how many films, what couldn't be decided, passed or failed."""
+    silent = [f"{found[key]} {key}" for key in ("abstained", "rejected") if found[key]]
+    undecided = [row["why"] for row in found["requirements"] if row["deciding"] is None]
+    return [
+        f"on {found['pictures']} films" + (f", {' and '.join(silent)}, which count as not found" if silent else ""),
+        *undecided,
+        f"acceptance: {'passed' if found['passed'] else 'FAILED'}",
+    ]
 
 
 def _at(risk: Mapping[str, Any], coverage: float) -> float:

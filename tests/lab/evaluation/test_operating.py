@@ -71,8 +71,9 @@ def test_the_target_is_reached_and_no_higher_threshold_reaches_it(count: int, se
 
 
 def test_a_promise_that_the_interval_excludes_is_said() -> None:
-    def row(value: float, interval: tuple[float, float] | None) -> dict[str, object]:
+    def row(value: float, interval: tuple[float, float] | None, split: str = "dev") -> dict[str, object]:
         return {
+            "fitted": {"split": split},
             "label": "normal",
             "target_sensitivity": 0.9,
             "sensitivity": {"value": value, "interval95": interval},
@@ -84,3 +85,6 @@ def test_a_promise_that_the_interval_excludes_is_said() -> None:
     ]
     assert unkept([row(0.95, (0.91, 0.98))]) == ["normal at 90%: 95.0% found (91.0%–98.0%), more than promised"]
     assert unkept([row(0.88, (0.86, 0.9)), row(0.9, None)]) == []
+    # A site's point promises 90 % at least.
+    assert unkept([row(0.95, (0.91, 0.98), "site")]) == []
+    assert len(unkept([row(0.875, (0.851, 0.897), "site")])) == 1

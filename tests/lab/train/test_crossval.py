@@ -35,7 +35,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def head_only() -> recipes.Recipe:
     stage = recipes.Stage(epochs=1, learning_rate=1e-3, trainable_from=None)
-    return replace(recipes.recipe("default"), input_size=71, stages=(stage,))
+    return replace(recipes.recipe("default"), input_size=71, stages=(stage,), middle_blocks=1)
 
 
 def cross_validate(data: Path, folder: Path, recipe: recipes.Recipe | None = None, **options: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ LABELS = ("bright", "dark")
 def tiny_recipe(name: str) -> recipes.Recipe:
     chosen = recipes.recipe(name)
     stages = tuple(replace(stage, epochs=1) for stage in chosen.stages)
-    return replace(chosen, stages=stages, input_size=71, batch_size=8)
+    return replace(chosen, stages=stages, input_size=71, batch_size=8, middle_blocks=1)
 
 
 def write_data(folder: Path, count: int = 10) -> Path:
@@ -93,7 +93,7 @@ def test_the_command_lines_options_reach_the_recipe(monkeypatch: pytest.MonkeyPa
     assert CliRunner().invoke(app, ["train", "DATA", "-o", "RUN", *options]).exit_code == 0
     seed = recipes.recipe("seed")
     assert seen == [replace(seed, feature_views=0, input_size=96, stages=(replace(seed.stages[0], epochs=3),))]
-    assert CliRunner().invoke(app, ["train", "DATA", "-o", "RUN", "--feature-views", "5"]).exit_code == 2
+    assert CliRunner().invoke(app, ["train", "DATA", "-o", "RUN", "--feature-views", "9"]).exit_code == 2
 
 
 def test_parameter_counts_are_the_originals() -> None:

@@ -26,7 +26,7 @@ from edgecxr.lab.train.recipes import recipe
 chosen = recipe("default")
 head, rest = chosen.stages
 stages = (replace(head, epochs=2), replace(rest, epochs=2, trainable_from="block14"))
-chosen = replace(chosen, stages=stages, input_size=71, batch_size=8, mixed_precision=False)
+chosen = replace(chosen, stages=stages, input_size=71, middle_blocks=1, batch_size=8, mixed_precision=False)
 data, run, cache = map(Path, sys.argv[1:4])
 fit(data, run, chosen, backbone_weights="none", seed=2, cache=cache, device="cpu", workers=2)
 """

@@ -31,7 +31,7 @@ FILMS = {"dark": 6, "bright": 6}
 
 def head_only() -> recipes.Recipe:
     stage = recipes.Stage(epochs=1, learning_rate=1e-3, trainable_from=None)
-    return replace(recipes.recipe("default"), input_size=71, stages=(stage,))
+    return replace(recipes.recipe("default"), input_size=71, stages=(stage,), middle_blocks=1)
 
 
 def fit(data: Path, folder: Path, **options: Any) -> None:

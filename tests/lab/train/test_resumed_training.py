@@ -79,7 +79,7 @@ def chosen() -> recipes.Recipe:
     assert default.augmentation != recipes.Augmentation()
     assert [stage.trainable_from is None for stage in default.stages] == [True, False]
     stages = (default.stages[0], replace(default.stages[1], epochs=2))
-    return replace(default, input_size=71, stages=stages)
+    return replace(default, input_size=71, stages=stages, middle_blocks=1)
 
 
 def fit(data: Path, folder: Path, recipe: recipes.Recipe, **options: Any) -> None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 
 def small(size: int) -> recipes.Recipe:
     chosen = recipes.recipe("default")
-    return replace(chosen, stages=chosen.stages[:1], input_size=size, batch_size=8)  # the head alone
+    return replace(chosen, stages=chosen.stages[:1], input_size=size, batch_size=8, middle_blocks=1)  # the head alone
 
 
 def write_films(folder: Path, labels: tuple[str, ...], first_seed: int) -> Path:
