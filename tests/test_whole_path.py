@@ -28,7 +28,18 @@ def test_from_labelled_pictures_to_records(edgecxr: Run, tmp_path: Path) -> None
         return result.stdout
 
     cache = ("--cache", tmp_path / "cache")
-    weights = ("--backbone-weights", "none", "--recipe", "seed", "--epochs", 1, "--input-size", 96)
+    weights = (
+        "--backbone-weights",
+        "none",
+        "--recipe",
+        "seed",
+        "--epochs",
+        1,
+        "--input-size",
+        96,
+        "--middle-blocks",
+        1,
+    )
     refused = edgecxr("train", tmp_path / "data", "-o", tmp_path / "run", "--learning-rate", "nan")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     step("train", tmp_path / "data", "-o", tmp_path / "run", *weights, "--learning-rate", 5e-4, *cache)

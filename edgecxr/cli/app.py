@@ -18,6 +18,7 @@ from edgecxr.cli.device import doctor, info, verify
 from edgecxr.cli.eval import evaluate
 from edgecxr.cli.export import export
 from edgecxr.cli.infer import infer
+from edgecxr.cli.listen import listen
 from edgecxr.cli.train import train
 from edgecxr.cli.tune import tune
 from edgecxr.cli.verb import Verb
@@ -69,13 +70,14 @@ def _root(
 
 
 # The panels of --help, and within them the order in which the verbs are met.
-DEVICE, LAB = "Device", "Lab (extras)"
+DEVICE, CLINIC, LAB = "Device", "Clinic (extras)", "Lab (extras)"
 app.command(cls=Verb, rich_help_panel=DEVICE)(infer)
 app.command(cls=Verb, rich_help_panel=DEVICE)(verify)
 app.command(cls=Verb, rich_help_panel=DEVICE)(info)
 app.command(cls=Verb, rich_help_panel=DEVICE)(doctor)
 app.command(cls=Verb, rich_help_panel=DEVICE)(bench)
 app.command(cls=Verb, rich_help_panel=DEVICE)(tune)
+app.command(cls=Verb, rich_help_panel=CLINIC)(listen)
 app.add_typer(data, name="data", rich_help_panel=LAB)
 app.command(cls=Verb, rich_help_panel=LAB)(audit)
 app.command(cls=Verb, rich_help_panel=LAB)(train)

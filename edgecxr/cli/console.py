@@ -29,7 +29,7 @@ def print_json(data: object) -> None:
     print(json.dumps(data, indent=2))
 
 
-def log_to_stderr() -> None:
+def log_to_stderr(level: str = "DEBUG") -> None:
     """edgecxr's own log, which names no picture, on stderr; other packages' logs may quote what they read."""
     import logging
 
@@ -37,5 +37,5 @@ def log_to_stderr() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(name)s: %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("edgecxr")
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(level)
     logger.propagate = False

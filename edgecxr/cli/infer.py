@@ -2,6 +2,7 @@
 
 # Parameters of a typer command stay out of `from __future__ import annotations`: it reads them at run time.
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgecxr.clinic.outbox import Outbox
+    from edgecxr.records.prediction import Prediction
     from edgecxr.scoring.folder import Job
 
 
@@ -56,6 +58,16 @@ def infer(
         typer.Option(
             "--stdin", help="Stay loaded: a path a line on stdin, for each at once a record a line on stdout."
         ),
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Stay, and score what arrives in a folder, each file once it is whole; go on with the output.",
+        ),
+    ] = False,
+    poll: Annotated[
+        bool, typer.Option("--poll", help="With --watch, look at the folder again and again: for network shares.")
     ] = False,
     recursive: Annotated[bool, typer.Option(help="Walk into folders of folders.")] = True,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first rejected picture.")] = False,
@@ -121,6 +133,7 @@ def infer(
     """
     from edgecxr.bundle import load
     from edgecxr.clinic import outbox
+    from edgecxr.clinic import watch as watching
     from edgecxr.device.golden import self_test as check_golden
     from edgecxr.engines.select import Asked
     from edgecxr.records import output as recording
@@ -137,6 +150,13 @@ def infer(
         raise UsageError("--stdin takes paths from stdin and writes to stdout: no PATH, -o FILE or --limit beside it")
     if not stdin and not paths:
         raise UsageError("no pictures were named; give files, folders, or --stdin")
+    if watch and (stdin or output is None or to_stdout or recording.is_csv(output) or len(paths or ()) != 1):
+        raise UsageError("--watch takes one folder and writes JSON lines; name them with -o FILE.jsonl")
+    if watch and (overwrite or limit or fail_fast):
+        raise UsageError("--watch goes on with its output, and has no end: no --overwrite, --limit or --fail-fast")
+    if poll and not watch:
+        raise UsageError("--poll says how --watch looks at a folder; give both")
+    resume = resume or watch
     if as_json and to_stdout:
         raise UsageError("--json and records on stdout both want stdout; write the records to a file")
     if resume and (output is None or to_stdout):
@@ -151,7 +171,11 @@ def infer(
     place = None if output is None or to_stdout else recording.check(output, overwrite=overwrite, going_on=resume)
     if dicom_out is not None:
         outbox.check(dicom_out)
-    inputs = None if stdin else folder.find(paths or [], place, recursive=recursive, limit=limit, own=dicom_out)
+    inputs = None
+    if watch and paths and place:
+        inputs = watching.find(paths[0], place, recursive=recursive, own=dicom_out)
+    elif not stdin:
+        inputs = folder.find(paths or [], place, recursive=recursive, limit=limit, own=dicom_out)
     session = open_session(
         load(model),
         Asked(engine, device, precision),
@@ -172,6 +196,14 @@ def infer(
         job = folder.prepare(session, inputs, place, options, overwrite=overwrite, going_on=resume, to_stdout=to_stdout)
         for note in () if quiet else job.notes:
             err.print(terminal.printable(f"resumed: {note}"))
+        if watch and paths and place:
+            look = partial(watching.watch, job, inputs, paths[0], place, poll=poll, recursive=recursive, own=dicom_out)
+            if box is None:
+                look()
+            else:
+                _with_results(job, box, lambda tell: look(tell=tell))
+            _report(job, box, out, err, as_json=as_json, quiet=quiet)
+            raise typer.Exit(128 + (job.signal or 0))
         bar = terminal.progress(err, "scoring")
         with bar:
             bar.disable = bar.disable or quiet
@@ -179,21 +211,21 @@ def infer(
             if box is None:
                 folder.score(job, lambda: bar.advance(task))
             else:
-                _with_results(job, box, lambda: bar.advance(task))
+                _with_results(job, box, lambda tell: folder.score(job, lambda: bar.advance(task), tell))
     _report(job, box, out, err, as_json=as_json, quiet=quiet)
     if job.signal is not None:
         raise typer.Exit(128 + job.signal)
     raise typer.Exit(1 if job.tally.statuses["rejected"] or (box is not None and box.incomplete) else 0)
 
 
-def _with_results(job: "Job", box: "Outbox", advance: "Callable[[], object]") -> None:
+def _with_results(job: "Job", box: "Outbox", score: "Callable[[Callable[[Path, Prediction], object]], object]") -> None:
     """Score, and write each film's results once its record is; first of all what an earlier run didn't."""
     from edgecxr.scoring import folder
 
     try:
         for path, prediction in folder.earlier(job):
             box.add(path, prediction, earlier=True)
-        folder.score(job, advance, box.add)
+        score(box.add)
     finally:
         box.close()
 

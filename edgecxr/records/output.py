@@ -38,7 +38,7 @@ class Place:
 
     @property
     def is_csv(self) -> bool:
-        return self.target.suffix.lower() == CSV
+        return is_csv(self.target)
 
     def is_own(self, path: Path) -> bool:
         """Whether `path` is one of these: the output of an earlier run among the pictures is no input."""
@@ -47,6 +47,11 @@ class Place:
             return Path(os.path.realpath(path)) in own
         scratch = any(storage.is_scratch(path.name, file.name) for file in own)
         return scratch and Path(os.path.realpath(path)).parent == self.target.parent
+
+
+def is_csv(path: Path) -> bool:
+    """Whether records for `path` are a table."""
+    return path.suffix.lower() == CSV
 
 
 def check(path: Path, *, overwrite: bool, going_on: bool) -> Place:

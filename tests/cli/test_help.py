@@ -32,9 +32,14 @@ def test_paragraphs_fill_their_lines_and_options_leave_room_for_what_they_do(ver
     assert option.index("Show this message") <= 55
 
 
-def test_the_verbs_stand_in_the_panel_of_the_device_or_of_the_lab() -> None:
+def test_the_verbs_stand_in_the_panel_of_the_device_the_clinic_or_the_lab() -> None:
     text = "\n".join(lines())
-    device, lab = text.split("─ Device ─")[1].split("─ Lab (extras) ─")
-    of_the_lab = "audit train eval export calibrate data"
-    for verbs, panel in (("infer verify info doctor bench tune", device), (of_the_lab, lab)):
+    device, rest = text.split("─ Device ─")[1].split("─ Clinic (extras) ─")
+    clinic, lab = rest.split("─ Lab (extras) ─")
+    panels = {
+        "infer verify info doctor bench tune": device,
+        "listen": clinic,
+        "audit train eval export calibrate data": lab,
+    }
+    for verbs, panel in panels.items():
         assert [line.split()[1] for line in panel.splitlines() if line[2:3].isalpha()] == verbs.split()

@@ -28,6 +28,7 @@ ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 TRANSFER_SYNTAX: Final = 0x00020010
 SOP_CLASS: Final = 0x00080016
+SOP_INSTANCE: Final = 0x00080018
 MODALITY: Final = 0x00080060
 INTENT: Final = 0x00080068  # Presentation Intent Type
 CODE_VALUE: Final = 0x00080100
@@ -191,6 +192,18 @@ def patient_and_study(data: bytes) -> tuple[bytes, bytes]:
     except PictureRejected:  # cut where reading ended, or damaged
         pass
     return found[PATIENT], found[STUDY]
+
+
+def sop_class_and_instance(data: bytes) -> tuple[str, str]:
+    """The UIDs of a whole file's class and of itself, each empty where it isn't said; raises PictureRejected."""
+    found = {SOP_CLASS: "", SOP_INSTANCE: ""}
+    walk, start, _ = _open(memoryview(data), len(data), whole=False)
+    for tag, value, *_ in walk.top(start):
+        if tag in found:
+            found[tag] = bytes(value.data[:65]).strip(b" \0").decode("ascii", "replace")
+        if tag >= SOP_INSTANCE:
+            break
+    return found[SOP_CLASS], found[SOP_INSTANCE]
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def test_a_place_that_cannot_hold_a_run_is_known_before_the_decoding(
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"the folder can't be written to \(Not a directory\): .*run$"):
         fit(films, tmp_path / "file" / "run", cache=tmp_path)
-    with files_unlimited_afterwards(), pytest.raises(StorageError, match=r"need 0\.2 GB, and there is no room for"):
+    with files_unlimited_afterwards(), pytest.raises(StorageError, match=r"need 0\.1 GB, and there is no room for"):
         limit_files(10_000_000)
         fit(films, tmp_path / "run", cache=tmp_path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "films"]

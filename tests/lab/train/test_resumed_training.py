@@ -98,7 +98,8 @@ class Interruptions:
         """Told to stop in the head's epoch."""
         self.run = folder / "run"
         self.call = ["train", str(films), "-o", str(self.run), "--cache", str(folder / "cache")]
-        self.call += ["--backbone-weights", "none", "--input-size", "71", "--epochs", "2", "--seed", "3"]
+        self.call += ["--backbone-weights", "none", "--input-size", "71", "--middle-blocks", "1"]
+        self.call += ["--epochs", "2", "--seed", "3"]
         with signalled(signal.SIGTERM, 1, 2):
             self.terminated = command_line(self.call)
         self.halfway = Path(shutil.copytree(self.run, folder / "halfway"))
@@ -306,7 +307,7 @@ def test_a_fit_of_the_head_that_was_stopped_thrice_ends_bit_equal(
     recipe, cache = head_only(1e-3), tmp_path / "cache"
     places = (
         (images, "prepare", "while the pictures were decoded"),
-        (features, "_forward", "while the frozen backbone's features were computed"),
+        (features, "_forward", "while the features of the frozen backbone were computed"),
     )
     for module, name, when in places:
         with monkeypatch.context() as patch:
