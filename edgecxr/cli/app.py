@@ -19,6 +19,7 @@ from edgecxr.cli.eval import evaluate
 from edgecxr.cli.export import export
 from edgecxr.cli.infer import infer
 from edgecxr.cli.listen import listen
+from edgecxr.cli.report import report
 from edgecxr.cli.train import train
 from edgecxr.cli.tune import tune
 from edgecxr.cli.verb import Verb
@@ -77,6 +78,7 @@ app.command(cls=Verb, rich_help_panel=DEVICE)(info)
 app.command(cls=Verb, rich_help_panel=DEVICE)(doctor)
 app.command(cls=Verb, rich_help_panel=DEVICE)(bench)
 app.command(cls=Verb, rich_help_panel=DEVICE)(tune)
+app.command(cls=Verb, rich_help_panel=DEVICE)(report)
 app.command(cls=Verb, rich_help_panel=CLINIC)(listen)
 app.add_typer(data, name="data", rich_help_panel=LAB)
 app.command(cls=Verb, rich_help_panel=LAB)(audit)

@@ -95,6 +95,18 @@ def infer(
             help="With --dicom-out: also a picture of the film and the evidence for its class. It points at places.",
         ),
     ] = False,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(
+            "--overlay",
+            metavar="DIR",
+            help="Write a PNG of each answered picture into this folder, named by its SHA-256: the film, and beside it "
+            "the evidence for its answer, which is no segmentation. With --resume, of what is still to score.",
+        ),
+    ] = None,
+    overlay_names: Annotated[
+        bool, typer.Option("--overlay-names", help="With --overlay: each picture shows its file's name.")
+    ] = False,
     model: ModelOption = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
@@ -137,7 +149,7 @@ def infer(
     from edgecxr.device.golden import self_test as check_golden
     from edgecxr.engines.select import Asked
     from edgecxr.records import output as recording
-    from edgecxr.scoring import folder
+    from edgecxr.scoring import folder, overlays
     from edgecxr.scoring import stdin as resident
     from edgecxr.scoring.abstention import Wish
     from edgecxr.scoring.session import open_session
@@ -166,16 +178,23 @@ def infer(
     if heat_map and dicom_out is None:
         raise UsageError("--heat-map is a picture among results; name their folder with --dicom-out DIR")
     wish = Wish(not no_abstain, abstain_at)
+    if overlay is not None and (stdin or watch):
+        raise UsageError("--overlay goes with files and folders, not with --stdin or --watch")
+    if overlay_names and (overlay is None or name_by == "hash"):
+        raise UsageError("--overlay-names puts names on the pictures of --overlay DIR, and --id hash keeps names out")
     if to_stdout:
         streams.check_stdout()
     place = None if output is None or to_stdout else recording.check(output, overwrite=overwrite, going_on=resume)
     if dicom_out is not None:
         outbox.check(dicom_out)
+    if overlay is not None:
+        overlays.check(overlay, going_on=resume or overwrite)
     inputs = None
     if watch and paths and place:
         inputs = watching.find(paths[0], place, recursive=recursive, own=dicom_out)
     elif not stdin:
-        inputs = folder.find(paths or [], place, recursive=recursive, limit=limit, own=dicom_out)
+        own = [made for made in (dicom_out, overlay) if made is not None]
+        inputs = folder.find(paths or [], place, recursive=recursive, limit=limit, own=own)
     session = open_session(
         load(model),
         Asked(engine, device, precision),
@@ -208,10 +227,11 @@ def infer(
         with bar:
             bar.disable = bar.disable or quiet
             task = bar.add_task("", total=len(job.todo))
+            drawing = None if overlay is None else overlays.Folder(overlay, session.bundle, overlay_names).add
             if box is None:
-                folder.score(job, lambda: bar.advance(task))
+                folder.score(job, lambda: bar.advance(task), look=drawing)
             else:
-                _with_results(job, box, lambda tell: folder.score(job, lambda: bar.advance(task), tell))
+                _with_results(job, box, lambda tell: folder.score(job, lambda: bar.advance(task), tell, drawing))
     _report(job, box, out, err, as_json=as_json, quiet=quiet)
     if job.signal is not None:
         raise typer.Exit(128 + job.signal)

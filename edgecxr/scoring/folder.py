@@ -121,17 +121,17 @@ def find(
     *,
     recursive: bool = True,
     limit: int | None = None,
-    own: Path | None = None,
+    own: Sequence[Path] = (),
 ) -> Inputs:
     """The first `limit` files that were named or lie under folders that were, without the run's own output, which is
-    `place` and whatever lies in the folder `own`."""
+    `place` and whatever lies in the folders `own`."""
     found = files.find(paths, recursive=recursive)
-    folder = None if own is None else Path(os.path.realpath(own))
+    folders = {Path(os.path.realpath(folder)) for folder in own}
     kept = (
         path
         for path in found.paths
         if not (place is not None and place.is_own(path))
-        and not (folder is not None and folder in Path(os.path.realpath(path)).parents)
+        and not (folders and folders & set(Path(os.path.realpath(path)).parents))
     )
     return Inputs(tuple(islice(kept, limit)), found.skipped)
 
@@ -182,15 +182,17 @@ def score(
     job: Job,
     advance: Callable[[], object] = lambda: None,
     tell: Callable[[Path, Prediction], object] = lambda path, prediction: None,
+    look: pipeline.Look | None = None,
 ) -> None:
     """Carry `run` out. Ctrl-C and SIGTERM end it with the batches in hand; only then isn't the output finished.
 
-    `tell` gets each file and its prediction once the record is written.
+    `tell` gets each file and its prediction once the record is written; `look` has seen a picture that was
+    answered before that.
     """
     begin = time.perf_counter()
     stopped = StopOnSignal()
     with stopped, job.output or nullcontext():
-        answers = pipeline.stream(job.session, (path for _, path in job.todo), lambda: stopped.signal is not None)
+        answers = pipeline.stream(job.session, (path for _, path in job.todo), lambda: stopped.signal is not None, look)
         for (position, path), answer in zip(job.todo, answers, strict=False):
             prediction = answer if job.options.name_by == "path" else answer.without_name(position + 1)
             if job.output is not None:

@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)  # names no picture
 
 Source = Path | bytes | Grey
 
+# Is shown each picture that was answered, with its evidence (h, w, K) of the run that gave its prediction; in whichever
+# thread that is.
+Look = Callable[[Prediction, images.Picture, npt.NDArray[np.float32]], object]
+
 
 @dataclass
 class Item:
@@ -50,25 +54,31 @@ class Item:
     bits: int | None = None
     rendering: str | None = None
     image: npt.NDArray[np.uint8] | None = None  # (H, W)
+    picture: images.Picture | None = None  # that the image was made of, kept where somebody is to see it
     rejected: PictureRejected | None = None
 
 
-def stream(session: Session, paths: Iterable[Path], stop: Callable[[], bool] = lambda: False) -> Iterator[Prediction]:
+def stream(
+    session: Session, paths: Iterable[Path], stop: Callable[[], bool] = lambda: False, look: Look | None = None
+) -> Iterator[Prediction]:
     """Predictions for `paths` in their order, in bounded memory: no further than two batches a worker are taken ahead.
 
-    Once `stop()` is true no further batch begins; those in hand are finished and come out.
+    Once `stop()` is true no further batch begins; those in hand are finished and come out. `look` has seen a picture
+    before its prediction comes out.
     """
     shape = _workers if session.engine.device == "cpu" else _batches
-    yield from shape(session, iter(paths), stop)
+    yield from shape(session, iter(paths), stop, look)
 
 
-def _workers(session: Session, paths: Iterator[Path], stop: Callable[[], bool]) -> Iterator[Prediction]:
+def _workers(
+    session: Session, paths: Iterator[Path], stop: Callable[[], bool], look: Look | None
+) -> Iterator[Prediction]:
     """Each worker has a batch from its first byte to its last prediction, and finds that byte read already."""
     pending: deque[Future[list[Prediction]]] = deque()
     with ThreadPoolExecutor(session.plan.workers, thread_name_prefix="edgecxr") as pool:
         try:
             while not stop() and (batch := list(islice(paths, session.plan.batch_size))):
-                pending.append(pool.submit(_score_read, session, batch, files.Reading(batch[0])))
+                pending.append(pool.submit(_score_read, session, batch, files.Reading(batch[0]), look))
                 if len(pending) >= 2 * session.plan.workers:
                     yield from pending.popleft().result()
             while pending:
@@ -78,16 +88,18 @@ def _workers(session: Session, paths: Iterator[Path], stop: Callable[[], bool]) 
                 future.cancel()
 
 
-def _score_read(session: Session, batch: Sequence[Path], reading: files.Reading) -> list[Prediction]:
+def _score_read(session: Session, batch: Sequence[Path], reading: files.Reading, look: Look | None) -> list[Prediction]:
     """As `score`; the first file is being read, and each of the others is while the one before it is decoded."""
     prepared = []
     for path, following in zip_longest(batch, batch[1:]):
         now, reading = reading, files.Reading(following) if following is not None else reading
-        prepared.append(_prepared(session, path, now))
-    return _answer(session, prepared)
+        prepared.append(_prepared(session, path, now, keep=look is not None))
+    return _answer(session, prepared, look)
 
 
-def _batches(session: Session, paths: Iterator[Path], stop: Callable[[], bool]) -> Iterator[Prediction]:
+def _batches(
+    session: Session, paths: Iterator[Path], stop: Callable[[], bool], look: Look | None
+) -> Iterator[Prediction]:
     """A pool decodes, and feeds batches of one size to a device that would take long to adapt to another.
 
     The last batch is filled up with black. Two batches are ahead of the one that runs.
@@ -103,17 +115,17 @@ def _batches(session: Session, paths: Iterator[Path], stop: Callable[[], bool]) 
         try:
             while True:
                 while len(preparing) < 2 * size and not stop() and (path := next(paths, None)) is not None:
-                    preparing.append(decoders.submit(_prepared, session, path))
+                    preparing.append(decoders.submit(_prepared, session, path, keep=look is not None))
                 if not preparing:
                     break
                 batch = [preparing.popleft().result() for _ in range(min(size, len(preparing)))]
                 pending.append((batch, runner.submit(device.run, batch)))
                 if len(pending) > 1:
                     batch, running = pending.popleft()
-                    yield from _predictions(session, batch, running.result())
+                    yield from _predictions(session, batch, running.result(), look)
             while pending:
                 batch, running = pending.popleft()
-                yield from _predictions(session, batch, running.result())
+                yield from _predictions(session, batch, running.result(), look)
         finally:
             for unprepared in preparing:
                 unprepared.cancel()
@@ -151,9 +163,9 @@ class _Device:
         return Outputs.joined(run(self._session, part, self._size)[: len(part)] for part in parts)
 
 
-def score(session: Session, sources: Sequence[Source]) -> list[Prediction]:
+def score(session: Session, sources: Sequence[Source], look: Look | None = None) -> list[Prediction]:
     """Predictions for one batch, in its order. A picture that is rejected changes nothing for the others."""
-    return _answer(session, [_prepared(session, source) for source in sources])
+    return _answer(session, [_prepared(session, source, keep=look is not None) for source in sources], look)
 
 
 def explain(session: Session, source: Source) -> tuple[Prediction, npt.NDArray[np.float32] | None]:
@@ -164,13 +176,20 @@ def explain(session: Session, source: Source) -> tuple[Prediction, npt.NDArray[n
     return prediction, None if outputs is None or prediction.status == "rejected" else outputs.evidence[0]
 
 
-def _answer(session: Session, items: Sequence[Item]) -> list[Prediction]:
+def _answer(session: Session, items: Sequence[Item], look: Look | None = None) -> list[Prediction]:
     usable = any(item.image is not None for item in items)
-    return _predictions(session, items, run(session, items, len(items)) if usable else None)
+    return _predictions(session, items, run(session, items, len(items)) if usable else None, look)
 
 
-def _predictions(session: Session, items: Sequence[Item], outputs: Outputs | None) -> list[Prediction]:
-    return [predict(session, item, None if outputs is None else outputs[row]) for row, item in enumerate(items)]
+def _predictions(
+    session: Session, items: Sequence[Item], outputs: Outputs | None, look: Look | None = None
+) -> list[Prediction]:
+    found = [predict(session, item, None if outputs is None else outputs[row]) for row, item in enumerate(items)]
+    for row, (item, prediction) in enumerate(zip(items, found, strict=True)):
+        if look is not None and outputs is not None and item.picture is not None and prediction.status != "rejected":
+            look(prediction, item.picture, outputs.evidence[row])
+        item.picture = None
+    return found
 
 
 def prepare_input(session: Session, source: Source) -> npt.NDArray[np.uint8]:
@@ -186,11 +205,13 @@ def reject(session: Session, rejected: PictureRejected) -> Prediction:
     return predict(session, Item(rejected=rejected), None)
 
 
-def _prepared(session: Session, source: Source, reading: files.Reading | None = None) -> Item:
-    """Read, decode and prepare one picture; a path may be being read already."""
+def _prepared(session: Session, source: Source, reading: files.Reading | None = None, *, keep: bool = False) -> Item:
+    """Read, decode and prepare one picture; a path may be being read already. `keep` what was decoded."""
     item = Item(path=str(source) if isinstance(source, Path) else None)
     try:
-        prepare(session, item, decode(session, item, read(item, source, reading)))
+        picture = decode(session, item, read(item, source, reading))
+        prepare(session, item, picture)
+        item.picture = picture if keep else None
     except PictureRejected as rejected:
         item.rejected = rejected
     return item

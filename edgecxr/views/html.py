@@ -1,12 +1,16 @@
-"""Self-contained HTML pages from reports: one file, no script, nothing fetched, no film inside (extra: eval)."""
+"""Self-contained HTML pages: one file, nothing fetched; a script of ours where a table needs one (extra: report)."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 
 def render(template: str, **context: Any) -> str:
@@ -42,6 +46,22 @@ def figures(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
-def data_uri(content: bytes) -> str:
-    """PNG content as the `src` of an <img>."""
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+def data_uri(content: bytes, kind: str = "png") -> str:
+    """An image file's content as the `src` of an <img>; `kind` is png or jpeg."""
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")
+
+
+def script(name: str) -> tuple[Markup, str]:
+    """`edgecxr/views/<name>` as the content of a <script>, and the source by which a content security policy allows it.
+
+    https://www.w3.org/TR/CSP3/#framework-directive-source-list: base64 of the SHA-256 of what stands between the tags.
+    """
+    text = files("edgecxr.views").joinpath(name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return Markup(text), f"'sha256-{digest}'"
+
+
+def embedded_json(data: object) -> Markup:
+    """Data as the content of a <script type="application/json">, which no value in it can end: `<` is escaped."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", r"\u003c"))

@@ -25,6 +25,8 @@ def printable(text: str) -> Text:
 
 def escaped(text: str) -> str:
     """The same as a string: what can't be printed stands as an escape sequence of Python's."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

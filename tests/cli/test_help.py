@@ -37,7 +37,7 @@ def test_the_verbs_stand_in_the_panel_of_the_device_the_clinic_or_the_lab() -> N
     device, rest = text.split("─ Device ─")[1].split("─ Clinic (extras) ─")
     clinic, lab = rest.split("─ Lab (extras) ─")
     panels = {
-        "infer verify info doctor bench tune": device,
+        "infer verify info doctor bench tune report": device,
         "listen": clinic,
         "audit train eval export calibrate data": lab,
     }
