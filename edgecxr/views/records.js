@@ -19,7 +19,7 @@
   const columns = [
     { title: "File", key: (i) => data.path[i] },
     { title: "Answer", key: answer },
-    { title: "Probability", key: share, text: (i) => fixed(share(i), 3), number: true },
+    { title: "p(answer)", key: share, text: (i) => fixed(share(i), 3), number: true },
   ];
   data.labels.forEach((label, k) => {
     // An abstained picture's shares would be read as an answer: they stand in its details alone.
@@ -29,8 +29,6 @@
   if (data.ood.some((score) => score !== null)) {
     columns.push({ title: "ood", key: (i) => data.ood[i], text: (i) => fixed(data.ood[i], 3), number: true, wide: true });
   }
-  const area = (i) => (data.width[i] === null ? null : data.width[i] * data.height[i]);
-  columns.push({ title: "Pixels", key: area, text: pixels, number: true, wide: true });
 
   let order = Array.from({ length: total }, (_, i) => i);
   let kept = order;
