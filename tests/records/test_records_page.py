@@ -113,8 +113,8 @@ def test_the_table_holds_each_row_and_what_repeats_once() -> None:
 
 
 HOSTILE = (
-    "</script><script>alert(1)</script>", "<!--<script>", "<img src=x onerror=alert(1)>", "a\u202egnp.exe", "\udce9.png",
-    "\x1b[31m", "]]>", "&lt;b&gt;",
+    "</script><script>alert(1)</script>", "<!--<script>", "<img src=x onerror=alert(1)>", "a\u202egnp.exe",
+    "\udce9.png", "\x1b[31m", "]]>", "&lt;b&gt;",
 )  # fmt: skip
 
 
