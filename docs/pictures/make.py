@@ -2,8 +2,9 @@
 
     python docs/pictures/make.py
 
-terminal.svg is what `edgecxr infer samples` prints here; evidence.png is a phantom beside its evidence map. Needs the
-extras cpu and eval. No film of a patient stands in the repository, in these pictures either.
+terminal.svg is what `edgecxr infer samples` prints here; evidence.png is what `infer --overlay` draws of a phantom;
+report.png is `edgecxr report` of the phantoms' records. Needs the extras cpu and report, and a Chromium. No film of a
+patient stands in the repository, in these pictures either.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ COLUMNS = 100  # of the terminal: the summary's longest line
 FONT = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace'
 CELL, LINE, MARGIN = 9.0, 20, 16  # px: a column, a line, the frame
 INK, GROUND = "#d7dae0", "#1e2127"
-COLOURS = {"green": "#98c379", "yellow": "#e5c07b"}
+GREEN = "#98c379"
 
 
 def printed(*arguments: str) -> str:
@@ -61,8 +62,7 @@ def terminal() -> None:
         for word in re.finditer(r"\S+", line.plain):
             column, text = word.start(), word.group()
             styles = " ".join(str(span.style) for span in line.spans if span.start <= column < span.end)
-            kind = ' font-weight="bold"' * ("bold" in styles)
-            kind += "".join(f' fill="{colour}"' for name, colour in COLOURS.items() if name in styles)
+            kind = ' font-weight="bold"' * ("bold" in styles) + f' fill="{GREEN}"' * ("green" in styles)
             place = f'x="{MARGIN + CELL * column:g}" y="{MARGIN + LINE * row + 14}" textLength="{CELL * len(text):g}"'
             words.append(f"<text {place}{kind}>{html.escape(text)}</text>")
     head = (
@@ -73,37 +73,36 @@ def terminal() -> None:
 
 
 def evidence() -> None:
-    """docs/pictures/evidence.png: red speaks for the answer, blue against it."""
-    import matplotlib as mpl
-    import numpy as np
-    from matplotlib import pyplot as plt
+    """docs/pictures/evidence.png: orange speaks for the answer, blue against it; smaller, and in 128 colours."""
     from PIL import Image
 
     import edgecxr
 
-    mpl.use("Agg")
-    classifier = edgecxr.Classifier(abstain=False)  # a phantom is no film
-    label = classifier.predict(ROOT / PHANTOM).label
-    assert label is not None
-    shares = classifier.evidence(ROOT / PHANTOM)[..., classifier.labels.index(label)]  # (h, w)
-    film = np.asarray(Image.open(ROOT / PHANTOM))
-    place = (0, film.shape[1], film.shape[0], 0)  # the map covers the whole picture, stretched as the input is
-    limit = float(np.abs(shares).max())
-    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-limit, limit), "RdBu_r")
-    tint = scale.to_rgba(shares, alpha=0.75 * np.abs(shares) / limit)  # where there is none, the film is seen
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4), layout="constrained")
-    for axes, title in ((left, "A drawn phantom"), (right, f"What speaks for {label}")):
-        axes.imshow(film, cmap="gray", extent=place)
-        axes.set_title(title, fontsize=10)
-        axes.set_axis_off()
-    right.imshow(tint, extent=place, interpolation="nearest")
-    bar = figure.colorbar(scale, ax=right, shrink=0.9)
-    bar.set_label("share of its logit", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    figure.savefig(HERE / "evidence.png", dpi=90, pil_kwargs={"optimize": True})
-    plt.close(figure)
+    drawn = Image.fromarray(edgecxr.Classifier(abstain=False).overlay(ROOT / PHANTOM))
+    drawn = drawn.resize((800, round(drawn.height * 800 / drawn.width)), Image.Resampling.LANCZOS)
+    drawn.quantize(128).save(HERE / "evidence.png", optimize=True)
+
+
+def page() -> None:
+    """docs/pictures/report.png: the page of the records of samples/, in a headless Chromium."""
+    import io
+    import tempfile
+
+    from PIL import Image
+
+    sys.path.insert(0, str(ROOT / "tests"))
+    from browser import Browser
+
+    with tempfile.TemporaryDirectory() as folder, Browser() as browser:
+        records, shown = Path(folder) / "records.jsonl", Path(folder) / "page.html"
+        for call in (["infer", "samples", "-q", "-o", records], ["report", records, "-o", shown]):
+            subprocess.run([sys.executable, "-m", "edgecxr", *map(str, call)], cwd=ROOT, check=True)
+        browser.open(shown, width=1000, height=1010)
+        picture = Image.open(io.BytesIO(browser.screenshot()))
+        picture.convert("RGB").quantize(64).save(HERE / "report.png", optimize=True)
 
 
 if __name__ == "__main__":
     terminal()
     evidence()
+    page()

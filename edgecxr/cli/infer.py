@@ -104,8 +104,8 @@ def infer(
             "the evidence for its answer, which is no segmentation. With --resume, of what is still to score.",
         ),
     ] = None,
-    overlay_names: Annotated[
-        bool, typer.Option("--overlay-names", help="With --overlay: each picture shows its file's name.")
+    show_names: Annotated[
+        bool, typer.Option("--show-names", help="With --overlay: each picture shows its file's name.")
     ] = False,
     model: ModelOption = None,
     device: DeviceOption = "auto",
@@ -180,8 +180,8 @@ def infer(
     wish = Wish(not no_abstain, abstain_at)
     if overlay is not None and (stdin or watch):
         raise UsageError("--overlay goes with files and folders, not with --stdin or --watch")
-    if overlay_names and (overlay is None or name_by == "hash"):
-        raise UsageError("--overlay-names puts names on the pictures of --overlay DIR, and --id hash keeps names out")
+    if show_names and (overlay is None or name_by == "hash"):
+        raise UsageError("--show-names puts names on the pictures of --overlay DIR, and --id hash keeps names out")
     if to_stdout:
         streams.check_stdout()
     place = None if output is None or to_stdout else recording.check(output, overwrite=overwrite, going_on=resume)
@@ -227,7 +227,7 @@ def infer(
         with bar:
             bar.disable = bar.disable or quiet
             task = bar.add_task("", total=len(job.todo))
-            drawing = None if overlay is None else overlays.Folder(overlay, session.bundle, overlay_names).add
+            drawing = None if overlay is None else overlays.Folder(overlay, session.bundle, show_names).add
             if box is None:
                 folder.score(job, lambda: bar.advance(task), look=drawing)
             else:

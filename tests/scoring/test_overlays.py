@@ -148,7 +148,7 @@ def test_a_name_is_on_a_picture_only_where_it_was_asked_for(
 
     plain = drawn(one, "a")
     np.testing.assert_array_equal(drawn(other, "b"), plain)
-    named, also = drawn(one, "c", "--overlay-names"), drawn(other, "d", "--overlay-names")
+    named, also = drawn(one, "c", "--show-names"), drawn(other, "d", "--show-names")
     assert len(named) > len(plain) and (named != also).any()
 
 
@@ -156,8 +156,8 @@ def test_a_name_is_on_a_picture_only_where_it_was_asked_for(
     "options",
     [
         ("--overlay", "d", "--stdin"),
-        ("in", "--overlay-names"),
-        ("in", "--overlay", "d", "--overlay-names", "--id", "hash"),
+        ("in", "--show-names"),
+        ("in", "--overlay", "d", "--show-names", "--id", "hash"),
     ],
 )
 def test_what_does_not_go_together_is_refused(options: tuple[str, ...], edgecxr: Run, tmp_path: Path) -> None:
