@@ -57,7 +57,7 @@ def drawn(
     if prediction.label is not None:
         heading = f"{label}, probability {prediction.probabilities[label]:.3f}"
     else:
-        far = "" if prediction.ood_score is None else f" (ood score {prediction.ood_score:.3g})"
+        far = "" if made.abstain_at is None else f" (ood {prediction.ood_score:.3g}, threshold {made.abstain_at:.3g})"
         heading = f"Abstained, no answer: too unlike frontal chest films{far}"
     film = to_uint8(picture.pixels, picture.bits)
     return overlay.sheet(film, evidence[..., bundle.labels.index(label)], heading, lines, side)
