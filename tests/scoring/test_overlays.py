@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import subprocess
 from collections.abc import Callable
@@ -171,6 +172,28 @@ def test_a_folder_that_can_not_be_made_is_refused_before_the_work(tmp_path: Path
     (tmp_path / "file").touch()
     done = edgecxr("infer", samples, "--overlay", tmp_path / "file")
     assert done.returncode == 2 and "can't be made" in done.stderr
+
+
+def test_a_full_disk_ends_the_run_with_the_records_before_it(
+    tiny_bundle: Path, picture: Callable[..., Path], tmp_path: Path, edgecxr: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture("in/a.png")
+    full = picture("in/b.png", seed=1)
+    whole = overlays.storage.replacing_bytes
+
+    def write(path: Path) -> Any:
+        if path.stem == sha256(full):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path)
+
+    monkeypatch.setattr(overlays.storage, "replacing_bytes", write)
+    call = ("infer", tmp_path / "in", "-m", tiny_bundle, "--overlay", tmp_path / "d", "-o", tmp_path / "r.jsonl")
+    done = edgecxr(*call)
+    assert done.returncode == 70 and "can't be kept (No space left on device)" in done.stderr
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == len(list((tmp_path / "d").iterdir())) == 1
+    monkeypatch.undo()
+    assert edgecxr(*call, "--resume").returncode == 0
+    assert len(list((tmp_path / "d").iterdir())) == 2
 
 
 def records(*rows: tuple[str, float | None]) -> Records:
