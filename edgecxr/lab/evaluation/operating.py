@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecxr.bundle import OperatingPoint
-from edgecxr.lab.evaluation.bootstrap import Floats, Ints
+from edgecxr.lab.evaluation.bootstrap import Bools, Floats, Ints
 from edgecxr.lab.evaluation.metrics import share
 
 SITE = "site"  # the split of points whose sensitivity is a lower bound: more than it is what they promise
@@ -35,18 +35,26 @@ def fit_operating_points(
             continue
         for target in targets:
             threshold = _threshold(scores, np.sort(scores[mine])[::-1], target)
-            points.append(
-                OperatingPoint(
-                    label=label,
-                    target_sensitivity=target,
-                    threshold=threshold,
-                    sensitivity=float((scores[mine] >= threshold).mean()),
-                    specificity=float((scores[~mine] < threshold).mean()),
-                    split=split,
-                    pictures=len(classes),
-                )
-            )
+            points.append(fitted_point(label, target, threshold, scores, mine, split))
     return tuple(points)
+
+
+def fitted_point(
+    label: str, target: float, threshold: float, scores: Floats, mine: Bools, split: str
+) -> OperatingPoint:
+    """The operating point of a threshold, with what it gives on the `scores` (N,) on which it was fitted.
+
+    `mine` (N,) says which pictures are of the class; some are, and some aren't.
+    """
+    return OperatingPoint(
+        label=label,
+        target_sensitivity=target,
+        threshold=threshold,
+        sensitivity=float((scores[mine] >= threshold).mean()),
+        specificity=float((scores[~mine] < threshold).mean()),
+        split=split,
+        pictures=len(scores),
+    )
 
 
 def at_operating_points(

@@ -20,7 +20,7 @@ from edgecxr.errors import DataError
 from edgecxr.lab.dataset import Dataset, Example, folds
 from edgecxr.lab.evaluation import abstention
 from edgecxr.lab.evaluation.bootstrap import Bools, Floats, Ints
-from edgecxr.lab.evaluation.operating import SITE, TARGETS, midway
+from edgecxr.lab.evaluation.operating import SITE, TARGETS, fitted_point, midway
 
 SPLIT = SITE  # as a bundle calls the films that its site's numbers were fitted on
 CONFIDENCE = 0.95  # with which an operating point's sensitivity is promised
@@ -148,17 +148,7 @@ def operating_points(
             if rank == 0 or mine.all():
                 continue
             threshold = midway(scores, float(lowest[rank - 1]))
-            points.append(
-                OperatingPoint(
-                    label=label,
-                    target_sensitivity=target,
-                    threshold=threshold,
-                    sensitivity=float((scores[mine] >= threshold).mean()),
-                    specificity=float((scores[~mine] < threshold).mean()),
-                    split=SPLIT,
-                    pictures=len(classes),
-                )
-            )
+            points.append(fitted_point(label, target, threshold, scores, mine, SPLIT))
     return tuple(points)
 
 
