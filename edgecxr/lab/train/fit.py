@@ -162,7 +162,12 @@ def fit_dataset(
     with _arithmetic(mixed, accelerator):
         # Before the decoding, which takes long: weights that are absent or don't fit are noticed here, as is a place
         # that can't hold a run.
-        model = models.build(recipe, len(dataset.labels), "none" if start or teacher else call.backbone_weights)
+        model = models.build(
+            recipe,
+            len(dataset.labels),
+            "none" if start or teacher else call.backbone_weights,
+            activation_rounding=recipe.activation_rounding,
+        )
         taught = models.load_run(teacher) if teacher else None
         if taught and not start:
             distill.begin(model, taught)

@@ -17,7 +17,9 @@ from edgecxr.lab.train.recipes import Recipe
 BACKBONE = xception.NAME
 
 
-def build(recipe: Recipe, class_count: int, backbone_weights: str = "none") -> Any:
+def build(
+    recipe: Recipe, class_count: int, backbone_weights: str = "none", *, activation_rounding: bool = False
+) -> Any:
     """A fresh classifier: inputs uint8-valued (N, S, S, 1), outputs float32 logits (N, class_count).
 
     The grey picture is repeated into Xception's three channels (the deploy graph folds that away). The head is linear
@@ -25,14 +27,14 @@ def build(recipe: Recipe, class_count: int, backbone_weights: str = "none") -> A
 
     `backbone_weights` is `imagenet`, `none`, a path to weights of `keras.applications.Xception(include_top=False)`, or
     a finished RUN, whose backbone is taken whatever its input size and labels. A recipe with fewer middle blocks than
-    there takes the first ones.
+    there takes the first ones. `activation_rounding`: see `rounding`; its weights are the same.
     Raises UnavailableError where the ImageNet weights can't be downloaded, UsageError for a file that doesn't fit.
     """
     size = recipe.input_size
     image = keras.Input((size, size, 1), name="image")
     scaled = keras.layers.Rescaling(recipe.scale, recipe.offset, name="scaling")(image)  # (N, S, S, 1)
     rgb = keras.layers.Concatenate(name="grey_to_rgb")([scaled, scaled, scaled])  # (N, S, S, 3)
-    features = _backbone(recipe, backbone_weights)(rgb)  # (N, h, w, 2048)
+    features = _backbone(recipe, backbone_weights, activation_rounding)(rgb)  # (N, h, w, 2048)
     if recipe.head == "flatten-dense16":
         hidden = keras.layers.Dropout(recipe.dropout, name="dropout_features")(features)
         hidden = keras.layers.Flatten(name="flatten")(hidden)
@@ -45,8 +47,8 @@ def build(recipe: Recipe, class_count: int, backbone_weights: str = "none") -> A
     return keras.Model(image, logits, name="edgecxr")
 
 
-def _backbone(recipe: Recipe, weights: str) -> Any:
-    backbone = xception.backbone(recipe.input_size, recipe.middle_blocks)
+def _backbone(recipe: Recipe, weights: str, activation_rounding: bool) -> Any:
+    backbone = xception.backbone(recipe.input_size, recipe.middle_blocks, activation_rounding=activation_rounding)
     if weights != "none":
         xception.copy_weights(_source(weights), backbone)
     return backbone

@@ -80,6 +80,8 @@ class Recipe:
     weight_decay: float = 0.0  # decoupled, as in AdamW; of kernels only, not of norms and biases
     input_size: int = 299  # px, both sides; Xception's own
     middle_blocks: int = 8  # of Xception's 8, the first ones: the last are missed least; 1 to 8
+    # Fine-tuned weights get used to activations of 256 values, which int8 gives them; see `rounding`.
+    activation_rounding: bool = False
     mixed_precision: bool = False  # bfloat16 arithmetic over float32 variables, where the hardware has it
     # Momentum of an exponential moving average of the weights, which is what is evaluated and kept; 0 is off.
     weight_averaging: float = 0.0

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from edgecxr.errors import UsageError
+from edgecxr.lab.train import rounding
 
 NAME = "xception"
 MIDDLE_BLOCKS = 8  # of the paper: block5 to block12
@@ -20,30 +21,34 @@ MIDDLE_WIDTH = 728  # channels
 FIRST_MIDDLE, EXIT = 5, 13  # numbers of blocks, whatever lies between them
 
 
-def backbone(size: int, middle_blocks: int = MIDDLE_BLOCKS, channels: int = 3) -> Any:
+def backbone(
+    size: int, middle_blocks: int = MIDDLE_BLOCKS, channels: int = 3, *, activation_rounding: bool = False
+) -> Any:
     """A fresh network: inputs float (N, size, size, channels), outputs features (N, h, w, 2048).
 
     `middle_blocks` are block5, block6 and so on; fewer than 8 leave out the last ones. `size` is at least 71 px.
+    With `activation_rounding` it has the layers of `rounding` between the others; those that weigh are the same.
     """
+    build = _Rounding() if activation_rounding else _Plain()
     image = keras.Input((size, size, channels), name="input")
     x = image
     for number, (filters, strides) in enumerate(((32, 2), (64, 1)), start=1):
         name = f"block1_conv{number}"
         x = keras.layers.Conv2D(filters, 3, strides=strides, use_bias=False, name=name)(x)
-        x = _relu(_norm(x, name), name)
-    x = _halved(x, "block2", (128, 128), relu_first=False)  # block1 ends in one
-    x = _halved(x, "block3", (256, 256))
-    x = _halved(x, "block4", (MIDDLE_WIDTH, MIDDLE_WIDTH))
+        x = build.relu(_norm(x, name), name)
+    x = _halved(build, x, "block2", (128, 128), relu_first=False)  # block1 ends in one
+    x = _halved(build, x, "block3", (256, 256))
+    x = _halved(build, x, "block4", (MIDDLE_WIDTH, MIDDLE_WIDTH))
     for number in range(FIRST_MIDDLE, FIRST_MIDDLE + middle_blocks):
         shortcut = x
         for place in (1, 2, 3):
             name = f"block{number}_sepconv{place}"
-            x = _separable(_relu(x, name), MIDDLE_WIDTH, name)
-        x = keras.layers.Add(name=f"block{number}_add")([x, shortcut])
-    x = _halved(x, f"block{EXIT}", (MIDDLE_WIDTH, 1024))
+            x = build.separable(build.relu(x, name), MIDDLE_WIDTH, name)
+        x = build.add(x, shortcut, f"block{number}")
+    x = _halved(build, x, f"block{EXIT}", (MIDDLE_WIDTH, 1024))
     for number, filters in enumerate((1536, 2048), start=1):
         name = f"block{EXIT + 1}_sepconv{number}"
-        x = _relu(_separable(x, filters, name), name)
+        x = build.relu(build.separable(x, filters, name), name)
     return keras.Model(image, x, name=NAME)
 
 
@@ -66,7 +71,7 @@ def _parities(size: int) -> list[int]:
     return found
 
 
-def _halved(x: Any, block: str, filters: tuple[int, int], *, relu_first: bool = True) -> Any:
+def _halved(build: _Plain, x: Any, block: str, filters: tuple[int, int], *, relu_first: bool = True) -> Any:
     """Two separable convolutions and a pooling, beside a strided 1x1 convolution: half the height and width."""
     shortcut = keras.layers.Conv2D(filters[1], 1, strides=2, padding="same", use_bias=False, name=f"{block}_shortcut")(
         x
@@ -74,21 +79,46 @@ def _halved(x: Any, block: str, filters: tuple[int, int], *, relu_first: bool = 
     shortcut = _norm(shortcut, f"{block}_shortcut")
     for place, width in enumerate(filters, start=1):
         name = f"{block}_sepconv{place}"
-        x = _separable(_relu(x, name) if relu_first or place > 1 else x, width, name)
+        x = build.separable(build.relu(x, name) if relu_first or place > 1 else x, width, name)
     x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name=f"{block}_pool")(x)
-    return keras.layers.Add(name=f"{block}_add")([x, shortcut])
-
-
-def _separable(x: Any, filters: int, name: str) -> Any:
-    return _norm(keras.layers.SeparableConv2D(filters, 3, padding="same", use_bias=False, name=name)(x), name)
+    return build.add(x, shortcut, block)
 
 
 def _norm(x: Any, name: str) -> Any:
     return keras.layers.BatchNormalization(name=f"{name}_bn")(x)
 
 
-def _relu(x: Any, name: str) -> Any:
-    return keras.layers.Activation("relu", name=f"{name}_act")(x)
+class _Plain:
+    """The layers as the paper has them."""
+
+    separable_layer: Any = keras.layers.SeparableConv2D
+
+    def relu(self, x: Any, name: str) -> Any:
+        return keras.layers.Activation("relu", name=f"{name}_act")(x)
+
+    def separable(self, x: Any, filters: int, name: str) -> Any:
+        return _norm(self.separable_layer(filters, 3, padding="same", use_bias=False, name=name)(x), name)
+
+    def add(self, x: Any, shortcut: Any, block: str) -> Any:
+        return keras.layers.Add(name=f"{block}_add")([x, shortcut])
+
+
+class _Rounding(_Plain):
+    """The same with activations rounded, where an int8 graph stores them."""
+
+    separable_layer = rounding.SeparableConv2D
+
+    def relu(self, x: Any, name: str) -> Any:
+        layer = rounding.Rounding(rounding.EACH_CHANNEL, signed=False, name=f"{name}_act_rounding")
+        return layer(super().relu(x, name))
+
+    def add(self, x: Any, shortcut: Any, block: str) -> Any:
+        ends = zip((x, shortcut), ("x", "shortcut"), strict=True)
+        x, shortcut = (
+            rounding.Rounding(rounding.WHOLE_TENSOR, signed=True, name=f"{block}_{end}_rounding")(value)
+            for value, end in ends
+        )
+        return super().add(x, shortcut, block)
 
 
 def copy_weights(source: Any, target: Any) -> None:

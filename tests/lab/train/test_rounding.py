@@ -1,0 +1,99 @@
+"""Activations rounded in training: the numbers by hand, the gradient, and a network that keeps its weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common import noisy
+from edgecxr.lab.run import read_run
+from edgecxr.lab.train import recipes
+
+pytestmark = pytest.mark.lab
+
+
+def test_a_tensor_has_256_values_at_equal_steps() -> None:
+    from edgecxr.lab.train import rounding
+
+    x = np.linspace(-1, 1, 1000, dtype=np.float32).reshape(1, 10, 100, 1)
+    found = np.asarray(rounding.rounded(x, rounding.WHOLE_TENSOR, signed=True))
+    step = 2 / 255 * (1 + rounding.LEAST)
+    np.testing.assert_allclose(found, np.round(x / step) * step, atol=1e-6)
+    assert len(np.unique(found.round(5))) == 255  # -127 to 127, as the largest value lies half a step beyond
+    positive = np.asarray(rounding.rounded(np.abs(x), rounding.WHOLE_TENSOR, signed=False))
+    assert len(np.unique(positive.round(5))) == 256
+
+
+def test_a_channel_has_a_step_of_its_own_as_far_as_it_is_made_alike() -> None:
+    from edgecxr.lab.train import rounding
+
+    x = np.stack([np.linspace(0, width, 400, dtype=np.float32) for width in (100.0, 1.0)], axis=-1).reshape(
+        1, 20, 20, 2
+    )
+    powers = (rounding.WHOLE_TENSOR, rounding.HALF_WAY, rounding.EACH_CHANNEL)
+    values = [np.unique(np.asarray(rounding.rounded(x, power, signed=False))[..., 1].round(6)) for power in powers]
+    # Steps of 100 / 255, of 10 / 255 (25.5 of them, and zero) and of 1 / 255.
+    assert [len(found) for found in values] == [4, 26, 256]
+
+
+def test_the_gradient_passes_and_draws_in_what_reaches_far() -> None:
+    import tensorflow as tf
+
+    from edgecxr.lab.train import rounding
+
+    x = tf.Variable([[[[0.3], [0.1], [2.0]]]])
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(rounding.rounded(x, rounding.WHOLE_TENSOR, signed=False))
+    gradient = tape.gradient(total, x).numpy().ravel()
+    assert gradient[:2] == pytest.approx([1, 1])  # straight through
+    counted = np.array([0.3, 0.1, 2.0]) / 2 * 255
+    # The largest value moves the step too, by which all counts that were rounded are multiplied.
+    assert gradient[2] == pytest.approx(1 + (np.round(counted) - counted).sum() / 255, abs=1e-4)
+
+
+def test_the_network_has_the_same_weights_and_answers() -> None:
+    from edgecxr.lab.train import xception
+
+    plain = xception.backbone(71, 1)
+    made = xception.backbone(71, 1, activation_rounding=True)
+    assert [w.path.split("/")[-2:] for w in made.weights] == [w.path.split("/")[-2:] for w in plain.weights]
+    made.set_weights(plain.get_weights())
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 71, 71, 3)).astype(np.float32)
+    expected = plain(x, training=False).numpy()
+    np.testing.assert_array_equal(made(x, training=False).numpy(), expected)
+    for layer in made.layers:
+        if "BatchNormalization" in type(layer).__name__:
+            layer.trainable = False  # its statistics stay, so that rounding alone makes the difference
+    moved = np.abs(made(x, training=True).numpy() - expected).max() / np.abs(expected).max()
+    assert 1e-4 < moved < 0.2
+
+
+def test_a_fit_with_rounding_leaves_a_run_like_any_other(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from edgecxr.lab.train import model
+    from edgecxr.lab.train.fit import fit
+
+    for label, shift in (("dark", -60), ("bright", 60)):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(8):
+            pixels = np.clip(noisy((80, 80), i).astype(int) + shift, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{i}.png")
+    stage = recipes.Stage(epochs=1, learning_rate=1e-4, trainable_from="")
+    chosen = replace(
+        recipes.recipe("default"),
+        stages=(stage,),
+        input_size=71,
+        batch_size=8,
+        middle_blocks=1,
+        activation_rounding=True,
+    )
+    fit(tmp_path / "data", tmp_path / "run", chosen, backbone_weights="none", cache=tmp_path / "cache")
+    run = read_run(tmp_path / "run")
+    assert run.recipe.activation_rounding
+    logits = run.logits("dev").logits
+    assert np.isfinite(logits).all()
+    assert not any("rounding" in layer.name for layer in model.load_run(run).get_layer(model.BACKBONE).layers)
