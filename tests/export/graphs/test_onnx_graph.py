@@ -38,7 +38,7 @@ def test_the_file_is_what_a_device_expects(network: Network) -> None:
     assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     shape = [dim.dim_param or dim.dim_value for dim in image.type.tensor_type.shape.dim]
     assert shape == ["N", 96, 96, 1]
-    assert [output.name for output in model.graph.output] == ["logits", "evidence"]
+    assert [output.name for output in model.graph.output] == ["logits", "evidence", "ood"]
     operators = {node.op_type for node in model.graph.node}
     assert "BatchNormalization" not in operators
     assert not any(tensor.HasField("data_location") and tensor.data_location for tensor in model.graph.initializer)
@@ -56,7 +56,7 @@ def test_names_and_order_of_the_old_graph_leave_no_trace(network: Network) -> No
     other = onnx.ModelProto()
     other.CopyFrom(network.onnx)
     rng = random.Random(3)
-    kept = {"image", "logits", "evidence"}
+    kept = {"image", "logits", "evidence", "ood"}
     names: dict[str, str] = {}
 
     def renamed(name: str) -> str:

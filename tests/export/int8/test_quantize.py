@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -98,7 +100,7 @@ def test_weights_are_seven_bits_per_channel_and_the_head_is_float(int8: bytes) -
     assert quantized == 74  # Xception: 2 + 4 shortcuts + 34 separable convolutions of two
     last = max(place for place, node in enumerate(graph.node) if node.op_type == "DequantizeLinear")
     head = [node.op_type for node in list(graph.node)[last + 1 :]]
-    assert head[-2:] == ["ReduceSum", "Add"]
+    assert ("ReduceSum", "Add") in pairwise(head)  # the logits; `ood` stands behind them
     assert "QuantizeLinear" not in head
     assert len(int8) < 22_500_000
 
@@ -177,7 +179,7 @@ def test_after_the_engine_s_optimisation_all_but_the_head_and_the_sums_are_integ
     kinds = [node.op_type for node in graph.node]
     # The picture goes into the first convolution as it is.
     assert not {"Cast", "QuantizeLinear", "DequantizeLinear"} & set(kinds[: kinds.index("QLinearConv")])
-    counts = Counter(kinds)
+    counts = Counter(node.op_type for node in leading_to(graph, "logits", "evidence"))
     assert counts["QLinearConv"] == 74
     # In float: the head, and the sums of the middle flow, which the next sum reads as they are and the next block cut
     # off at 0. They cost no time (1.003 times that of a graph with all twelve sums in integers).
@@ -190,6 +192,19 @@ def test_after_the_engine_s_optimisation_all_but_the_head_and_the_sums_are_integ
     known |= {"DequantizeLinear", "MaxPool", "NhwcMaxPool", "Reshape", "Transpose", "ReduceSum", "Add"}
     known |= {"ReorderInput", "ReorderOutput"}  # of the head's convolution
     assert set(counts) <= known
+    assert "Conv" not in set(kinds) - set(counts)  # `ood` is sums and two products
+
+
+def leading_to(graph: Any, *outputs: str) -> list[Any]:
+    """The nodes of a graph on which those outputs depend."""
+    maker = {name: node for node in graph.node for name in node.output}
+    wanted, found = list(outputs), {}
+    while wanted:
+        node = maker.get(wanted.pop())
+        if node is not None and id(node) not in found:
+            found[id(node)] = node
+            wanted += node.input
+    return list(found.values())
 
 
 @pytest.mark.lab
@@ -197,4 +212,7 @@ def test_the_head_is_what_follows_the_last_relu(network: Network) -> None:
     kinds = [name.rsplit("_", 1)[0] for name in head_nodes(network.onnx)]
     pooled = ["conv", "transpose", "reducesum", "add"]
     flattened = ["transpose", "reshape", "matmul", "reshape", "reducesum", "add"]
-    assert kinds == (pooled if network.recipe.head == "pooled" else flattened)
+    expected = pooled if network.recipe.head == "pooled" else flattened
+    assert kinds[: len(expected)] == expected
+    behind = {node.name for node in leading_to(network.onnx.graph, "logits", "evidence")}
+    assert not behind & set(head_nodes(network.onnx)[len(expected) :])  # the rest is `ood`'s
