@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -70,8 +71,15 @@ def fit(
     `directions` of the films' principal components, fewer where there are fewer than four films for each. The unit is a
     logistic regression (scikit-learn, L2, C = `strength` where all weights add up to 1) in which every kind weighs
     alike, and the films as much as all kinds. Either is measured on every fourth film, which neither has seen: films
-    that span a subspace lie nearer to it than others.
+    that span a subspace lie nearer to it than others. The same input gives the same bits on any number of threads.
     """
+    with threadpool_limits(1):  # a sum that threads share has other last bits, and an artifact other bytes
+        return _fit(films, unlike, directions, strength)
+
+
+def _fit(
+    films: npt.NDArray[np.floating], unlike: Mapping[str, npt.NDArray[np.floating]], directions: int, strength: float
+) -> Score:
     u = normalised(films)
     apart = np.arange(len(u)) % HELD == 0 if len(u) >= 2 * HELD else np.ones(len(u), dtype=bool)
     learnt = u[~apart] if not apart.all() else u

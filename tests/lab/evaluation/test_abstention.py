@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from edgecxr.lab.evaluation.abstention import KEPT, Score, fit, normalised, threshold
 
@@ -77,3 +78,15 @@ def test_contrast_alone_moves_nothing() -> None:
 def test_a_handful_of_films_has_fewer_directions() -> None:
     assert fit(films(16, 0), {"a": films(3, 1, shift=1)}).directions.shape == (40, 3)
     assert fit(films(3, 0), {"a": films(3, 1, shift=1)}).directions.shape == (40, 1)
+
+
+def test_the_fit_has_the_same_bits_on_any_number_of_threads() -> None:
+    rng = np.random.default_rng(4)
+    films, others = rng.normal(0, 1, (400, 256)) ** 2, {"noise": rng.normal(0, 2, (60, 256)) ** 2}
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(fit(films, others))
+    first, second = ((s.centre, s.directions, s.residual, s.residual_bias, s.unit, s.unit_bias) for s in found)
+    for ours, theirs in zip(first, second, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
