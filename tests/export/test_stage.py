@@ -297,7 +297,7 @@ def test_golden_inputs_reach_the_whole_range_and_repeat(made: bundles.Bundle) ->
 
 
 def test_another_process_writes_the_same_bytes_over_another_bundle(
-    made: bundles.Bundle, run_folder: Path, folder: Path, cache: Path, tmp_path: Path
+    made: bundles.Bundle, run_folder: Path, folder: Path, outliers: Path, cache: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "a.edgecxr"
     shutil.copytree(made.path, output)
@@ -307,7 +307,7 @@ from edgecxr_export.parity.gates import Gates
 from edgecxr_export.stage import Options, export
 options = Options(formats=("onnx", "tflite"), precisions=("fp16", "int8"), gates=Gates(1e-4, 1, 1, 1, 9))
 export(Path({str(run_folder)!r}), Path({str(output)!r}), Path({str(folder)!r}), options=options, name="phantoms",
-       version="1.2.3", overwrite=True, cache=Path({str(cache)!r}))
+       version="1.2.3", overwrite=True, cache=Path({str(cache)!r}), outliers=Path({str(outliers)!r}))
 """
     subprocess.run(
         [sys.executable, "-c", script],
