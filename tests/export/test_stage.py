@@ -296,9 +296,6 @@ def test_golden_inputs_reach_the_whole_range_and_repeat(made: bundles.Bundle) ->
     assert rows == {kind: TOLERANCES[kind[2]] for kind in expected}
 
 
-@pytest.mark.xfail(
-    strict=False, reason="a fault: by the hash seed tf2onnx leaves a Reshape more or less in the branch of `ood`"
-)
 def test_another_process_writes_the_same_bytes_over_another_bundle(
     made: bundles.Bundle, run_folder: Path, folder: Path, outliers: Path, cache: Path, tmp_path: Path
 ) -> None:

@@ -41,9 +41,13 @@ class Moments(keras.layers.Layer):  # type: ignore[misc]  # keras brings no type
     """(mean, standard deviation) over places of maps (N, h, w, C): (N, 2 C)."""
 
     def call(self, maps: Any) -> Any:
-        mean = keras.ops.mean(maps, axis=(1, 2), keepdims=True)  # (N, 1, 1, C)
-        variance = keras.ops.mean(keras.ops.square(maps - mean), axis=(1, 2))
-        return keras.ops.concatenate([keras.ops.mean(mean, axis=(1, 2)), keras.ops.sqrt(variance + TINY)], axis=-1)
+        # A row a place: of means over two axes tf2onnx makes one graph or another, by the process's hash seed.
+        _, height, width, channels = maps.shape
+        rows = keras.ops.reshape(maps, (-1, height * width, channels))
+        mean = keras.ops.mean(rows, axis=1, keepdims=True)  # (N, 1, C)
+        variance = keras.ops.mean(keras.ops.square(rows - mean), axis=1, keepdims=True)
+        both = keras.ops.concatenate([mean, keras.ops.sqrt(variance + TINY)], axis=-1)
+        return keras.ops.reshape(both, (-1, 2 * channels))
 
 
 class Distance(keras.layers.Layer):  # type: ignore[misc]  # keras brings no types

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -228,3 +231,21 @@ def test_a_shorter_network_gives_its_own_last_middle_block(network: Network) -> 
     assert ood.middle(backbone, 2) is backbone.get_layer("block6_add").output
     assert ood.middle(network.reference.get_layer("xception"), 8).shape == (None, 6, 6, 728)
     assert deploy_model(network.reference, network.recipe).output.keys() == {"logits", "evidence"}
+
+
+def test_the_graph_is_the_same_whatever_the_hash_seed() -> None:
+    """The converter goes through sets of names, so that a process with another seed may take another way."""
+    script = "from export.graphs.test_ood import graph; import sys; sys.stdout.write(graph().SerializeToString().hex())"
+    paths = os.pathsep.join(sys.path)
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+        ).stdout
+        for seed in ("0", "1")  # which gave two graphs while means were taken over two axes
+    }
+    assert made == {graph().SerializeToString().hex()}
