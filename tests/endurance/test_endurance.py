@@ -26,7 +26,7 @@ def look():
 def files():
     gc.collect()
     return len(os.listdir('/proc/self/fd'))
-def score(run, advance=lambda: None):
+def score(run, advance=lambda: None, **more):
     def count():
         global done
         done += 1
@@ -34,7 +34,7 @@ def score(run, advance=lambda: None):
             look()
         advance()
     before = files()
-    real(run, count)
+    real(run, count, **more)
     print(json.dumps([samples, files() - before]))
 folder.score = score
 from edgecxr.__main__ import main
