@@ -74,7 +74,7 @@ def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     if reason := benchmark.installed():
         pytest.skip(reason)
     models = tmp_path_factory.mktemp("served") / "models"
-    offered = repository.write(bundle, models)
+    repository.write(bundle, models)
     for name, source in (("embedded", "full"), ("damaged", bundle), ("other", bundle)):
         repository.write(source, models.with_name(name), name=name)
         shutil.move(models.with_name(name) / name, models / name)
@@ -86,7 +86,7 @@ def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         assert text.count(old) == 1
         configuration.write_text(text.replace(old, new))
     (models / "tiny_network" / "1" / "model.py").write_text(STAND_IN)
-    with benchmark.Server(models, *offered, "embedded", "damaged", "other") as server:
+    with benchmark.Server(models, "tiny", "tiny_ensemble", "embedded", "damaged", "other") as server:
         yield server
 
 
