@@ -71,12 +71,13 @@ class Rounding(keras.layers.Layer):  # type: ignore[misc]  # keras brings no typ
 class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
     """Keras's layer, under its name and with its weights, which are rounded in training; without a bias.
 
-    With `halfway` its input is one whose channels equalisation makes alike half of the way.
+    With `halfway` its input is one whose channels equalisation makes alike half of the way. With `grey` it is a grey
+    picture in every channel: the export adds the kernel up over them before it rounds.
     """
 
-    def __init__(self, *arguments: Any, halfway: bool = False, **options: Any) -> None:
+    def __init__(self, *arguments: Any, halfway: bool = False, grey: bool = False, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._halfway = halfway
+        self._halfway, self._grey = halfway, grey
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training:
@@ -84,7 +85,10 @@ class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
         shares = None
         if self._halfway:
             shares = keras.ops.reshape(_widths(inputs)[1] ** HALF_WAY, (1, 1, -1, 1))
-        kernel = rounded_kernel(self.kernel, (0, 1, 2), shares)
+        kernel = self.kernel
+        if self._grey:
+            inputs, kernel = inputs[..., :1], keras.ops.sum(kernel, axis=2, keepdims=True)
+        kernel = rounded_kernel(kernel, (0, 1, 2), shares)
         return keras.ops.conv(inputs, kernel, strides=self.strides, padding=self.padding)
 
 

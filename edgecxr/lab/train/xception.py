@@ -34,7 +34,7 @@ def backbone(
     x = image
     for number, (filters, strides) in enumerate(((32, 2), (64, 1)), start=1):
         name = f"block1_conv{number}"
-        x = build.conv(x, filters, 3, name, strides=strides, padding="valid", halfway=number == 2)
+        x = build.conv(x, filters, 3, name, number == 2, grey=number == 1, strides=strides, padding="valid")
         x = build.relu(_norm(x, name), name, rounding.HALF_WAY)  # dense convolutions read it
     x = _halved(build, x, "block2", (128, 128), relu_first=False)  # block1 ends in one
     x = _halved(build, x, "block3", (256, 256))
@@ -76,7 +76,7 @@ def _parities(size: int) -> list[int]:
 def _halved(build: _Plain, x: Any, block: str, filters: tuple[int, int], *, relu_first: bool = True) -> Any:
     """Two separable convolutions and a pooling, beside a strided 1x1 convolution: half the height and width."""
     name = f"{block}_shortcut"
-    shortcut = _norm(build.conv(x, filters[1], 1, name, strides=2, padding="same", halfway=not relu_first), name)
+    shortcut = _norm(build.conv(x, filters[1], 1, name, not relu_first, strides=2, padding="same"), name)
     for place, width in enumerate(filters, start=1):
         name = f"{block}_sepconv{place}"
         x = build.separable(build.relu(x, name, _behind_sum(place)) if relu_first or place > 1 else x, width, name)
@@ -98,7 +98,9 @@ class _Plain:
 
     separable_layer: Any = keras.layers.SeparableConv2D
 
-    def conv(self, x: Any, filters: int, side: int, name: str, *, halfway: bool, **options: Any) -> Any:
+    def conv(
+        self, x: Any, filters: int, side: int, name: str, halfway: bool, *, grey: bool = False, **options: Any
+    ) -> Any:
         return keras.layers.Conv2D(filters, side, use_bias=False, name=name, **options)(x)
 
     def relu(self, x: Any, name: str, alike: float) -> Any:
@@ -116,8 +118,10 @@ class _QuantizationAware(_Plain):
 
     separable_layer = rounding.SeparableConv2D
 
-    def conv(self, x: Any, filters: int, side: int, name: str, *, halfway: bool, **options: Any) -> Any:
-        return rounding.Conv2D(filters, side, use_bias=False, name=name, halfway=halfway, **options)(x)
+    def conv(
+        self, x: Any, filters: int, side: int, name: str, halfway: bool, *, grey: bool = False, **options: Any
+    ) -> Any:
+        return rounding.Conv2D(filters, side, use_bias=False, name=name, halfway=halfway, grey=grey, **options)(x)
 
     def relu(self, x: Any, name: str, alike: float) -> Any:
         layer = rounding.Rounding(alike, signed=False, name=f"{name}_act_rounding")
