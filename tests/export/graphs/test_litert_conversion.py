@@ -31,8 +31,13 @@ pytestmark = pytest.mark.lab
 # 6 ordinary convolutions; of each separable one a depthwise and a pointwise. No batch norm and no scaling is left.
 SEPARABLE = (CONVOLUTIONS - 6) // 2
 BACKBONE = {
-    **{"CAST": 1, "CONV_2D": 6 + SEPARABLE, "DEPTHWISE_CONV_2D": SEPARABLE, "MAX_POOL_2D": 4, "SUM": 1},
-    **{"RELU": SUMS - 1, "ADD": SUMS + 1},  # others are part of their convolution; one sum is the head's
+    "CAST": 1,
+    "CONV_2D": 6 + SEPARABLE,
+    "DEPTHWISE_CONV_2D": SEPARABLE,
+    "MAX_POOL_2D": 4,
+    "SUM": 1,
+    "RELU": SUMS - 1,
+    "ADD": SUMS + 1,  # others are part of their convolution; one sum is the head's
 }
 METADATA = {"labels": '["covid", "normal"]', "temperature": "0.5"}
 
@@ -99,7 +104,7 @@ def test_int8_is_int8_but_for_its_head(network: Network, calibrated: litert.Cali
     assert (found.int8_weights, found.int8_activations, found.float_head) == (1.0, 1.0, True)
     # Into the graph; into its head and into ood.
     assert (found.operators["QUANTIZE"], found.operators["DEQUANTIZE"]) == (1, 2)
-    assert len(data) < 22_500_000
+    assert len(data) < 12_000_000
     engine = LiteRtEngine(data, "cpu", "int8", 2)
     logits = engine.run(network.inputs).logits
     # Random weights pass rounding on as trained ones don't: 0.90 and 0.85 here, about 0 for a graph that is miswired.

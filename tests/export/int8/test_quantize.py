@@ -102,7 +102,7 @@ def test_weights_are_seven_bits_per_channel_and_the_head_is_float(int8: bytes) -
     head = [node.op_type for node in list(graph.node)[last + 1 :]]
     assert ("ReduceSum", "Add") in pairwise(head)  # the logits; `ood` stands behind them
     assert "QuantizeLinear" not in head
-    assert len(int8) < 22_500_000
+    assert len(int8) < 12_000_000
 
 
 @pytest.mark.lab
