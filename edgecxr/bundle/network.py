@@ -139,27 +139,30 @@ def has_ood(data: bytes, kind: str) -> bool:
 
 
 def onnx_tensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The inputs and the outputs of an ONNX file that `check` let pass, by name, in its order."""
-    graphs = list(_messages(data, 0, len(data), 7))
-    inputs, outputs = (
-        {
-            data[a:b].decode("utf-8", "replace"): _onnx_tensor(data, value, behind)
-            for start, end in graphs
-            for value, behind in _messages(data, start, end, field)
-            for a, b in _messages(data, value, behind, 1)  # name
-        }
-        for field in (11, 12)  # input, output
-    )
+    """The inputs and the outputs of an ONNX file that `check` let pass, by name, in its order.
+
+    Raises BundleError where the file doesn't say a kind of `ELEMENTS` and a shape of one.
+    """
+    try:
+        inputs, outputs = (
+            {
+                data[a:b].decode("utf-8", "replace"): _onnx_tensor(data, value, behind)
+                for value, behind in _within(data, 0, len(data), (7, field))  # graph
+                for a, b in _messages(data, value, behind, 1)  # name
+            }
+            for field in (11, 12)  # input, output
+        )
+    except (IndexError, KeyError):
+        raise BundleError("the artifact doesn't say of which kind and shape its inputs and outputs are") from None
     return inputs, outputs
 
 
 def _onnx_tensor(data: bytes, position: int, end: int) -> Tensor:
-    """The kind and shape in a ValueInfoProto."""
-    kind, dims = "", []
-    for start, behind in _within(data, position, end, (2, 1)):  # type, tensor_type
-        kind = next((ELEMENTS.get(value, "") for field, value in _numbers(data, start, behind) if field == 1), "")
-        for a, b in _within(data, start, behind, (2, 1)):  # shape, dim
-            dims.append(next((value for field, value in _numbers(data, a, b) if field == 1), -1))  # dim_value
+    """The kind and shape in a ValueInfoProto; raises IndexError or KeyError where there is none."""
+    start, behind = [(end, end), *_within(data, position, end, (2, 1))][-1]  # type, tensor_type
+    kind = ELEMENTS[dict(_numbers(data, start, behind))[1]]  # elem_type
+    # shape, dim, dim_value
+    dims = [dict(_numbers(data, a, b)).get(1, -1) for a, b in _within(data, start, behind, (2, 1))]
     return kind, tuple(dims[1:])
 
 

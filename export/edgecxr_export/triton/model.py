@@ -12,6 +12,7 @@ engine, and nothing else of the export stage.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,28 +56,23 @@ class TritonPythonModel:
         except EdgecxrError as error:
             raise server.TritonModelException(str(error)) from None
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """A response for each request, each with as many rows as the request has."""
-        given = [{name: _array(request, name) for name in self._role.inputs} for request in requests]
-        sizes = [len(next(iter(arrays.values()))) for arrays in given]
-        joined = {name: np.concatenate([arrays[name] for arrays in given]) for name in self._role.inputs}
-        found = self._role.answer(joined)
-        ends = np.cumsum(sizes)[:-1]
-        parts = {name: np.split(array, ends) for name, array in found.items()}
-        return [
-            server.InferenceResponse([server.Tensor(name, rows[i]) for name, rows in parts.items()])
-            for i in range(len(requests))
-        ]
+    def execute(self, requests: Sequence[Any]) -> list[Any] | None:
+        """A response for each request, with as many rows as it has; None where they are sent as they are found."""
+        found: list[Any] | None = self._role.execute(requests)
+        return found
+
+    def finalize(self) -> None:
+        """Answer what was asked, at the end."""
+        if isinstance(self._role, Film):
+            self._role.finish()
 
 
 class Film:
     """Bytes to records on one Classifier, whose answers to the golden inputs are right or it isn't offered.
 
-    A picture is scored by itself, as `infer --stdin` does it, by as many workers: what is asked for together is
-    answered together, and nobody's answer depends on what it was asked with.
+    As `infer --stdin`: each picture is a batch of its own, taken by the next worker that is free, and nobody waits for
+    what was asked after him. No more is taken from Triton's queue than two requests a worker.
     """
-
-    inputs = ("FILE",)
 
     def __init__(self, folder: Path, said: Said) -> None:
         self._classifier = edgecxr.Classifier(
@@ -87,12 +83,53 @@ class Film:
             workers=None,
             self_test=True,
         )
-        self._pool = ThreadPoolExecutor(self._classifier.session.plan.workers, thread_name_prefix="edgecxr")
+        workers = self._classifier.session.plan.workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="edgecxr")
+        self._room = threading.Semaphore(2 * workers)
 
-    def answer(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """FILE, bytes (N, 1), to RECORD, JSON (N, 1)."""
-        found = self._pool.map(self._classifier.predict, given["FILE"][:, 0])
-        return {"RECORD": _records(found, self._classifier.labels)}
+    def execute(self, requests: Sequence[Any]) -> None:
+        """FILE, bytes (N, 1), to RECORD, JSON (N, 1), sent as soon as it is there."""
+        for request in requests:
+            self._room.acquire()
+            files = _array(request, "FILE")[:, 0]
+            waiting = Waiting(request.get_response_sender(), len(files), self._room.release)
+            for row, data in enumerate(files):
+                self._pool.submit(self._answer, waiting, row, data)
+
+    def _answer(self, waiting: Waiting, row: int, data: bytes) -> None:
+        try:
+            waiting.put(row, _line(self._classifier.predict(data), self._classifier.labels))
+        except Exception as error:  # whoever asked would wait for ever
+            waiting.put(row, error)
+
+    def finish(self) -> None:
+        self._pool.shutdown(wait=True)
+
+
+class Waiting:
+    """A request whose rows are answered one by one, by several threads; its response goes out with the last."""
+
+    def __init__(self, sender: Any, rows: int, sent: Callable[[], object]) -> None:
+        self._sender, self._sent = sender, sent
+        self._found: list[bytes | Exception | None] = [None] * rows
+        self._lock, self._open = threading.Lock(), rows
+
+    def put(self, row: int, found: bytes | Exception) -> None:
+        with self._lock:
+            self._found[row] = found
+            self._open -= 1
+            if self._open:
+                return
+        failed = next((each for each in self._found if isinstance(each, Exception)), None)
+        if failed is None:
+            response = server.InferenceResponse([server.Tensor("RECORD", _strings(self._found))])
+        else:
+            error = server.TritonError(f"{type(failed).__name__}: {failed}")
+            response = server.InferenceResponse([], error=error)
+        try:
+            self._sender.send(response, flags=server.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        finally:
+            self._sent()
 
 
 class Preprocess:
@@ -104,6 +141,9 @@ class Preprocess:
         self._session = _session(folder, said)
         self._pool = ThreadPoolExecutor(machine.cpus(), thread_name_prefix="edgecxr")
 
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        return together(requests, self.inputs, self.answer)
+
     def answer(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """FILE, bytes (N, 1), to IMAGE, uint8 (N, H, W, 1), and ABOUT, JSON (N, 1)."""
         items = list(self._pool.map(self._prepared, given["FILE"][:, 0]))
@@ -112,7 +152,7 @@ class Preprocess:
         for row, item in zip(images, items, strict=True):
             if item.image is not None:
                 row[..., 0] = item.image
-        return {"IMAGE": images, "ABOUT": _texts(json.dumps(_about(item)) for item in items)}
+        return {"IMAGE": images, "ABOUT": _strings(json.dumps(_about(item)).encode() for item in items)}
 
     def _prepared(self, data: bytes) -> pipeline.Item:
         item = pipeline.Item()
@@ -131,6 +171,9 @@ class Record:
         self._session = _session(folder, said)
         self.inputs = ("ABOUT", *said["outputs"].split())
 
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        return together(requests, self.inputs, self.answer)
+
     def answer(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """ABOUT, JSON (N, 1), LOGITS (N, K) and, where the network has it, OOD (N, 1), to RECORD, JSON (N, 1)."""
         oods = given.get("OOD", [None] * len(given["ABOUT"]))
@@ -139,7 +182,21 @@ class Record:
             pipeline.predict(self._session, _item(about), Outputs(logits, evidence, ood))
             for about, logits, ood in zip(given["ABOUT"][:, 0], given["LOGITS"], oods, strict=True)
         ]
-        return {"RECORD": _records(found, self._session.bundle.labels)}
+        return {"RECORD": _strings(_line(prediction, self._session.bundle.labels) for prediction in found)}
+
+
+def together(
+    requests: Sequence[Any], inputs: Sequence[str], answer: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> list[Any]:
+    """Responses to all requests of a call by one `answer`, each with as many rows as its request."""
+    given = [{name: _array(request, name) for name in inputs} for request in requests]
+    ends = np.cumsum([len(arrays[inputs[0]]) for arrays in given])[:-1]
+    found = answer({name: np.concatenate([arrays[name] for arrays in given]) for name in inputs})
+    parts = {name: np.split(array, ends) for name, array in found.items()}
+    return [
+        server.InferenceResponse([server.Tensor(name, rows[i]) for name, rows in parts.items()])
+        for i in range(len(requests))
+    ]
 
 
 ROLES: dict[str, Callable[[Path, Said], Any]] = {"film": Film, "preprocess": Preprocess, "record": Record}
@@ -187,13 +244,13 @@ def _item(about: bytes) -> pipeline.Item:
     return pipeline.Item(**known, rejected=PictureRejected(*rejected) if rejected else None)
 
 
-def _records(predictions: Iterable[Prediction], labels: Sequence[str]) -> Any:
-    return _texts(to_line(prediction.to_record(labels)).rstrip("\n") for prediction in predictions)
+def _line(prediction: Prediction, labels: Sequence[str]) -> bytes:
+    return to_line(prediction.to_record(labels)).rstrip("\n").encode()
 
 
-def _texts(texts: Iterable[str]) -> Any:
+def _strings(strings: Iterable[object]) -> Any:
     """(N, 1) of bytes, as Triton has strings."""
-    return np.array([[each.encode()] for each in texts], dtype=np.object_)
+    return np.array([[each] for each in strings], dtype=np.object_)
 
 
 def _array(request: Any, name: str) -> Any:

@@ -29,9 +29,9 @@ import numpy.typing as npt
 import edgecxr
 from edgecxr.bundle import Artifact, Bundle, load, network
 from edgecxr.bundle.reader import MANIFEST, PRECISIONS
-from edgecxr.engines import ort
+from edgecxr.engines import known_outputs, ort
 from edgecxr.engines.select import Choice, choose_artifact
-from edgecxr.errors import StorageError, UsageError
+from edgecxr.errors import BundleError, StorageError, UsageError
 from edgecxr.pictures.pillow import Image
 from edgecxr.scoring import abstention
 from edgecxr.scoring.session import BATCH_SIZE
@@ -114,6 +114,11 @@ def _models(asked: Asked) -> dict[str, Files]:
     golden = bundle.golden_inputs()
     code = (resources.files("edgecxr_export.triton") / "model.py").read_bytes()
     inputs, outputs = network.onnx_tensors(contents[asked.artifact.file])
+    if len(inputs) != 1 or not known_outputs(list(outputs)):
+        raise BundleError(
+            f"{asked.artifact.file} must have one input and the outputs logits, evidence and perhaps ood, got "
+            f"{', '.join([*inputs, *outputs])[:200]}"
+        )
     (image,) = inputs
     film, known, record = _strings("FILE"), _strings("ABOUT"), _strings("RECORD")
     seen: dict[str, str] = {

@@ -40,7 +40,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module.TritonModelException = Refusal
     module.Tensor = lambda name, array: SimpleNamespace(name=name, as_numpy=lambda: array)
     module.get_input_tensor_by_name = lambda request, name: request[name]
-    module.InferenceResponse = lambda tensors: {tensor.name: tensor for tensor in tensors}
+    module.InferenceResponse = lambda tensors, error=None: error or {tensor.name: tensor for tensor in tensors}
+    module.TritonError = str
+    module.TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", module)
     return module  # type: ignore[no-any-return]
 
@@ -81,9 +83,24 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+class Request(dict[str, Any]):
+    """A request of the stand-in, which is its own sender."""
+
+    def get_response_sender(self) -> Any:
+        return self
+
+    def send(self, response: Any, flags: int) -> None:
+        assert flags == 1
+        assert not hasattr(self, "response")
+        self.response = response
+
+
 def ask(model: Any, server: Any, *requests: dict[str, Any]) -> Any:
-    given = [{name: server.Tensor(name, array) for name, array in request.items()} for request in requests]
-    return [{name: tensor.as_numpy() for name, tensor in found.items()} for found in model.execute(given)]
+    given = [Request({name: server.Tensor(name, array) for name, array in request.items()}) for request in requests]
+    found = model.execute(given)
+    model.finalize()  # nothing is left unanswered
+    responses = found if found is not None else [request.response for request in given]
+    return [{name: tensor.as_numpy() for name, tensor in response.items()} for response in responses]
 
 
 def strings(*texts: bytes) -> Any:
@@ -153,6 +170,24 @@ def test_the_film_model_answers_as_the_classifier_does(
     expected = [classifier.predict(data).to_record(classifier.labels) for data in sent]
     assert list(map(kept, answers)) == list(map(kept, expected))
     assert {answer["status"] for answer in answers} == {"scored", "abstained", "rejected"}
+
+
+def test_an_engine_that_fails_leaves_nobody_waiting(
+    tmp_path: Path, tiny_bundle: Path, server: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.write(tiny_bundle, tmp_path / "r")
+    model = opened(tmp_path / "r" / "tiny")
+
+    def fail(images: object) -> None:
+        raise UnavailableError("the engine is gone")
+
+    monkeypatch.setattr(model._role._classifier.session.engine, "run", fail)
+    picture = (tmp_path / "r/tiny/warmup/golden-8").read_bytes()[4:]
+    requests = [Request({"FILE": server.Tensor("FILE", strings(*files))}) for files in ([picture, b""], [b""])]
+    assert model.execute(requests) is None
+    model.finalize()
+    assert requests[0].response == "UnavailableError: the engine is gone"
+    assert b"the file is empty" in requests[1].response["RECORD"].as_numpy()[0, 0]
 
 
 def test_golden_inputs_as_files_give_the_golden_logits(
@@ -267,6 +302,11 @@ def test_what_cannot_be_made_is_said(tmp_path: Path, tiny_bundle: Path) -> None:
     damaged = tiny.write_bundle(tmp_path / "damaged.edgecxr")
     (damaged / "MODEL_CARD.md").write_bytes(b"# Tony\n")
     refused(BundleError, r"MODEL_CARD.md doesn't have its listed hash", damaged)
+    renamed = tiny.write_bundle(tmp_path / "renamed.edgecxr", tiny.tiny_model().replace(b"evidence", b"evidense"))
+    refused(BundleError, "got image, logits, evidense$", renamed)
+    # onnx.proto: elem_type 2 is UINT8, 8 a string.
+    kind = tiny.tiny_model().replace(b"\x12\x17\n\x15\x08\x02", b"\x12\x17\n\x15\x08\x08")
+    refused(BundleError, "of which kind and shape", tiny.write_bundle(tmp_path / "kind.edgecxr", kind))
     assert not (tmp_path / "r").exists()
 
 
