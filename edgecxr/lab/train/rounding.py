@@ -3,8 +3,9 @@
 Straight through: the gradient passes as if nothing were rounded, with steps of the batch's own largest values (Jacob et
 al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018). The
 norms must stand still meanwhile: where rounding makes a faint channel constant, its variance would sink to nothing, and
-without rounding that channel is then blown up a hundredfold (`model.freeze`). The export's equalisation (`edgecxr_export.int8.equalise`) makes channels alike before it rounds, so a channel has its own step here
-wherever it will have one there.
+without rounding that channel is then blown up a hundredfold (`model.freeze`). The export's equalisation
+(`edgecxr_export.int8.equalise`) makes channels alike before it rounds, so a channel has its own step here wherever it
+will have one there.
 
 These layers weigh what Keras's own weigh and do the same outside training: the network that is kept has none of them.
 """
