@@ -97,10 +97,12 @@ class Film:
                 self._pool.submit(self._answer, waiting, row, data)
 
     def _answer(self, waiting: Waiting, row: int, data: bytes) -> None:
+        found: bytes | Exception
         try:
-            waiting.put(row, _line(self._classifier.predict(data), self._classifier.labels))
-        except Exception as error:  # whoever asked would wait for ever
-            waiting.put(row, error)
+            found = _line(self._classifier.predict(data), self._classifier.labels)
+        except Exception as error:  # is told to whoever asked, who would wait for ever
+            found = error
+        waiting.put(row, found)
 
     def finish(self) -> None:
         self._pool.shutdown(wait=True)
