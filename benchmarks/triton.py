@@ -7,6 +7,7 @@ machine, and tritonclient asks it over gRPC. Run it with the Python of an enviro
 
 In turn ROUNDS times, with 1, 2, 4 and 8 requests at a time: pictures of the folder are sent for SECONDS seconds to the
 server (the bytes of a file a request) and to `edgecxr infer --stdin` (its path), each answer timed from its request.
+Processor time is that of the server and its backend, or of `infer`: it says what Triton costs on a busy machine too.
 Answers to the golden inputs, as PNG, are compared with the bundle's where the contract leaves pictures of that size as
 they are; records with those of `infer --stdin`.
 """
@@ -28,6 +29,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
@@ -142,21 +144,26 @@ class Server:
         found = (client or self.client).infer(model, [given]).as_numpy("RECORD")
         return [json.loads(text) for text in found[:, 0]]
 
-    def memory(self) -> dict[str, float]:
-        """MB that the server and its stubs hold, shared pages in each."""
-        found = {}
+    def processes(self) -> dict[str, int]:
+        """The server and its Python backend's programs, by name."""
+        found = {"tritonserver": self.process.pid}
         for folder in Path("/proc").iterdir():
             try:
-                status = (folder / "status").read_text()
-                name = (folder / "cmdline").read_bytes().split(b"\0")[0].decode()
-            except (OSError, UnicodeDecodeError):
+                stat = (folder / "stat").read_text()
+            except OSError:
                 continue
-            fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-            own = folder.name == str(self.process.pid) or fields.get("PPid", "").strip() == str(self.process.pid)
-            if own and "VmRSS" in fields:
-                label = f"{Path(name).name} {folder.name}"
-                found[label] = int(fields["VmRSS"].split()[0]) / 1000
+            name, _, rest = stat.partition("(")[2].rpartition(")")
+            if int(rest.split()[1]) == self.process.pid:
+                found[f"{name} {folder.name}"] = int(folder.name)
         return found
+
+    def cpu_seconds(self) -> float:
+        return sum(map(cpu_seconds, self.processes().values()))
+
+    def memory(self) -> dict[str, float]:
+        """MB that each of them holds."""
+        pages = {name: int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for name, pid in self.processes().items()}
+        return {name: round(count * os.sysconf("SC_PAGE_SIZE") / 1e6, 1) for name, count in pages.items()}
 
 
 class Stdin:
@@ -178,6 +185,9 @@ class Stdin:
         self._process.stdin.close()
         self._process.wait(60)
 
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(self._process.pid)
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -195,6 +205,12 @@ class Stdin:
         assert event.wait(PATIENCE), "infer --stdin is silent"
         found: dict[str, Any] = json.loads(answer[0])
         return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process, all its threads (proc(5): utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -281,35 +297,46 @@ def compare(
         "triton": lambda worker, i: server.ask(name, [data[i % len(data)]], clients[worker]),
         "stdin": lambda worker, i: stdin.ask(pictures[i % len(pictures)]),
     }
-    found: dict[tuple[int, str], list[tuple[float, list[float]]]] = collections.defaultdict(list)
+    used = {"triton": server.cpu_seconds, "stdin": stdin.cpu_seconds}
+    found: dict[tuple[int, str], list[Drive]] = collections.defaultdict(list)
     for turn in range(rounds):
         for count in counts:
             for who in ("triton", "stdin") if turn % 2 == 0 else ("stdin", "triton"):
-                found[count, who].append(drive(asks[who], count, seconds))
+                found[count, who].append(drive(asks[who], used[who], count, seconds))
     for client in clients:
         client.close()
     rows = []
     for count in counts:
         row: dict[str, Any] = {"at_a_time": count}
         for who in asks:
-            times = sorted(t for _, each in found[count, who] for t in each)
+            times = sorted(t for each in found[count, who] for t in each.times)
             row[who] = {
-                "pictures_per_second": [round(rate, 2) for rate, _ in found[count, who]],
+                "pictures_per_second": [round(each.rate, 2) for each in found[count, who]],
+                "cpu_ms_a_picture": round(1000 * sum(each.cpu for each in found[count, who]) / len(times), 1),
                 "p50_ms": round(1000 * statistics.median(times), 1),
                 "p95_ms": round(1000 * times[int(0.95 * (len(times) - 1))], 1),
                 "requests": len(times),
             }
-        shares = [a[0] / b[0] for a, b in zip(found[count, "triton"], found[count, "stdin"], strict=True)]
+        shares = [a.rate / b.rate for a, b in zip(found[count, "triton"], found[count, "stdin"], strict=True)]
         row["share_of_stdin"] = {"median": round(statistics.median(shares), 3), "rounds": [round(s, 3) for s in shares]}
         rows.append(row)
         print(json.dumps(row), file=sys.stderr)
     return rows
 
 
-def drive(ask: Callable[[int, int], object], count: int, seconds: float) -> tuple[float, list[float]]:
-    """(answers a second, the seconds of each) with `count` requests under way for `seconds`, one first unmeasured."""
+@dataclass(frozen=True)
+class Drive:
+    """What one stretch gave."""
+
+    rate: float  # answers a second
+    times: list[float]  # s, of each
+    cpu: float  # s, that who answered used
+
+
+def drive(ask: Callable[[int, int], object], used: Callable[[], float], count: int, seconds: float) -> Drive:
+    """Have `count` requests under way for `seconds`, after one that isn't measured."""
     ask(0, 0)
-    begin = time.perf_counter()
+    before, begin = used(), time.perf_counter()
 
     def work(worker: int) -> Iterator[float]:
         i = worker
@@ -320,7 +347,7 @@ def drive(ask: Callable[[int, int], object], count: int, seconds: float) -> tupl
 
     with ThreadPoolExecutor(count) as pool:
         times = [t for each in pool.map(lambda worker: list(work(worker)), range(count)) for t in each]
-    return len(times) / (time.perf_counter() - begin), times
+    return Drive(len(times) / (time.perf_counter() - begin), times, used() - before)
 
 
 def png(image: np.ndarray) -> bytes:
