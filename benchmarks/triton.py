@@ -42,7 +42,7 @@ from edgecxr.system.machine import fingerprint
 from edgecxr_export.triton import repository
 
 AT_A_TIME = (1, 2, 4, 8)
-PATIENCE = 240.0  # seconds for a server to come up on a machine that does other things as well
+PATIENCE = 480.0  # seconds for a server to come up on a machine that does other things as well
 
 
 def installed() -> str:
@@ -102,7 +102,10 @@ class Server:
         self.client: Any = grpc.InferenceServerClient(f"127.0.0.1:{self.port}")
         end = time.monotonic() + PATIENCE
         while not self._live():
-            assert self.process.poll() is None and time.monotonic() < end, self.log()
+            if self.process.poll() is not None or time.monotonic() > end:
+                said = self.log()
+                self.__exit__()
+                raise RuntimeError(f"the server didn't come up within {PATIENCE:g} s: {said}")
             time.sleep(0.1)
         self.seconds = time.perf_counter() - self.begun
         return self
