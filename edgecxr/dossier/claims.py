@@ -36,7 +36,8 @@ class Section:
     title: str
     source: Source
     claims: tuple[Claim, ...]
-    notes: tuple[str, ...] = ()  # sentences that a reader must know
+    notes: tuple[str, ...] = ()  # sentences
+    warnings: tuple[str, ...] = ()  # sentences that a reader must know before believing a figure
 
     def to_json(self) -> list[dict[str, Any]]:
         """Each claim by itself, with its source."""

@@ -39,12 +39,18 @@ def verified(found: Verification, command: str, file: str) -> tuple[Section, byt
                 "good" if check.passed else "bad",
             )
         )
-    notes = [f"Not run: {reason}." for reason in found.not_run] + [f"{note}." for note in found.notes]
-    if found.diagnosis:
-        notes.insert(0, f"{found.diagnosis}.")
-    return Section(
-        "Golden answers on this device", Source(command, file, digest(data)), tuple(claims), tuple(notes)
-    ), data
+    warnings = [f"{found.diagnosis}."] if found.diagnosis else []
+    warnings += [f"Not run: {reason}." for reason in found.not_run]
+    return (
+        Section(
+            "Golden answers on this device",
+            Source(command, file, digest(data)),
+            tuple(claims),
+            tuple(f"{note}." for note in found.notes),
+            tuple(warnings),
+        ),
+        data,
+    )
 
 
 def given(path: Path, bundle: Bundle) -> Section:

@@ -23,8 +23,8 @@ VERIFIED, BENCHED = "verify.json", "bench.json"
 STATEMENT = "Research weights, no conformity claimed. Missing: intended use, clinical evidence, risk acceptance."
 # What whoever makes a device of this would have to add, and why it can't stand here.
 MISSING = {
-    "intended use": "Who uses it, on whom, for which decision, beside what else: whoever makes a device says that. The card "
-    "names research.",
+    "intended use": "Who uses it, on whom, for which decision, beside what else: whoever makes a device says that. The "
+    "card names research.",
     "clinical evidence": "Figures here are of public films with labels of their own; no clinical study was made.",
     "risk acceptance": "The hazards below are those of the software, with tests. Nobody weighed them for a use, or "
     "accepted them.",
@@ -66,7 +66,11 @@ def contents(bundle: Bundle, found: Found, old: Bundle | None) -> dict[str, byte
         "bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.digest},
         "device": fingerprint(),
         "claims": [claim for section in sections for claim in section.to_json()],
-        "notes": {section.title: list(section.notes) for section in sections if section.notes},
+        "notes": {
+            section.title: [*section.warnings, *section.notes]
+            for section in sections
+            if section.warnings or section.notes
+        },
         "hazards": {
             "file": hazards.FILE, "sha256": digest(security.encode()), "edgecxr": edgecxr.__version__,
             "command": "python -m pytest TEST", "rows": rows,
@@ -122,8 +126,7 @@ def _software(software: Mapping[str, Any], source: Source) -> Section:
     )
     notes = (
         f"What edgecxr's runtime asks for, with the extras {', '.join(EXTRAS)} as far as they are installed.",
-        "What only trains, exports, evaluates or writes this file isn't in it. A wheel that doesn't say what it holds is "
-        "listed without.",
+        "What only trains, exports, evaluates or writes this file isn't in it. A wheel's parts are what it names.",
     )
     return Section("Software that is installed", source, claims, notes)
 

@@ -74,7 +74,7 @@ def _made(bundle: Bundle) -> Iterator[Claim]:
         if isinstance(run, dict) and what in run:
             yield said(f"trained: {what.replace('_', ' ')}", run[what])
     for note in provenance.get("notes") or []:
-        yield said("said by who made it", str(note))
+        yield said("its maker's note", str(note))
 
 
 def evaluations(bundle: Bundle) -> Iterator[tuple[str, Mapping[str, Any], str]]:

@@ -30,10 +30,9 @@ def benched(report: Mapping[str, Any], source: Source) -> Section:
             memory = "" if row["peak_megabytes"] is None else f", {row['peak_megabytes']:.0f} MB at most"
             kept = {key: row[key] for key in ("seconds", "peak_megabytes")}
             claims.append(Claim(what, kept, f"{row['seconds']:.2f} s{memory}"))
-    notes = [f"{text[:1].upper()}{text[1:]}." for text in report["warnings"]]
-    if report.get("golden_inputs"):
-        notes.append("Measured on the bundle's golden pictures, drawn and small: real ones take longer to decode.")
-    return Section("Speed", source, tuple(claims), tuple(notes))
+    warnings = tuple(f"{text[:1].upper()}{text[1:]}." for text in report["warnings"])
+    drawn = "Measured on the bundle's golden pictures, drawn and small: real ones take longer to decode."
+    return Section("Speed", source, tuple(claims), (drawn,) if report.get("golden_inputs") else (), warnings)
 
 
 def _speeds(row: Mapping[str, Any]) -> Iterator[Claim]:
