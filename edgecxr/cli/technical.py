@@ -50,7 +50,7 @@ def write(
     bundle = load(path)
     old = None if against is None else load(against)
     sections = [evidence.given(each, bundle) for each in given]
-    measured = any(section.title == "Speed" for section in sections)
+    measured = any(section.title.startswith("Speed") for section in sections)
     if measured and seconds is not None:
         raise UsageError("--with brings a report of bench, and --seconds asks for a new one; give one of them")
     wanted = Asked(*asked)

@@ -118,8 +118,11 @@ def _command(kind: str, report: Mapping[str, Any], bundle: Bundle) -> str:
         for label in report.get("ignored_labels") or []:
             words += ["--ignore-label", label]
         words += ["--engine", str(report.get("engine")), "--precision", str(report.get("precision"))]
+        words += ["--against", "OLD"] if report.get("against") else []
         for row in (report.get("acceptance") or {}).get("requirements", []):
             words += ["--require", str(row["require"])]
+    if kind == "bench" and not report.get("golden_inputs"):
+        words.append("PATH")
     if kind == "bench" and report["kind"] == "mlperf":
         words += ["--mlperf", {"SingleStream": "single", "MultiStream": "multi"}.get(report["scenario"], "offline")]
     if kind == "bench" and report["kind"] == "sustained":

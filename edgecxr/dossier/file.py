@@ -20,6 +20,7 @@ from edgecxr.system import storage
 SCHEMA = 1
 PAGE, DATA, SBOM, MLBOM = "technical-file.html", "technical-file.json", "sbom.cdx.json", "mlbom.cdx.json"
 VERIFIED, BENCHED = "verify.json", "bench.json"
+ORDER = ("Speed", "Evaluation", "Audit")  # how titles of what was found begin
 STATEMENT = "Research weights, no conformity claimed. Missing: intended use, clinical evidence, risk acceptance."
 # What whoever makes a device of this would have to add, and why it can't stand here.
 MISSING = {
@@ -50,7 +51,8 @@ def contents(bundle: Bundle, found: Found, old: Bundle | None) -> dict[str, byte
         SBOM: storage.json_text(software).encode(),
         MLBOM: storage.json_text(network).encode(),
     }
-    sections = [model.described(bundle), found.verified, *found.others, *(section for section, _, _ in own)]
+    others = sorted(found.others, key=lambda section: ORDER.index(section.title.split()[0]))
+    sections = [model.described(bundle), found.verified, *others, *(section for section, _, _ in own)]
     if old is not None:
         sections.append(_difference(bundle, old))
     made = f"edgecxr report {bundle.path.name} -o DIR"
@@ -66,11 +68,11 @@ def contents(bundle: Bundle, found: Found, old: Bundle | None) -> dict[str, byte
         "bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.digest},
         "device": fingerprint(),
         "claims": [claim for section in sections for claim in section.to_json()],
-        "notes": {
-            section.title: [*section.warnings, *section.notes]
+        "notes": [
+            {"section": section.title, "note": note}
             for section in sections
-            if section.warnings or section.notes
-        },
+            for note in (*section.warnings, *section.notes)
+        ],
         "hazards": {
             "file": hazards.FILE, "sha256": digest(security.encode()), "edgecxr": edgecxr.__version__,
             "command": "python -m pytest TEST", "rows": rows,
@@ -142,6 +144,6 @@ def _network(network: Mapping[str, Any], source: Source) -> Section:
             str(len(model_component["components"])),
         ),
         Claim("data it was fitted on", sources, listed(sources) if sources else "the bundle doesn't say"),
-        Claim("figures", len(card["quantitativeAnalysis"]["performanceMetrics"]), "from the bundle's own evaluations"),
+        said("figures of the bundle's own evaluations", len(card["quantitativeAnalysis"]["performanceMetrics"])),
     )
     return Section("The model's bill of materials", source, claims)

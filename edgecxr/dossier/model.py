@@ -61,8 +61,8 @@ def _artifacts(bundle: Bundle) -> Iterator[Claim]:
             against = (
                 f"; {parity['flips']} of {parity['pictures']} answers on {parity['split']} aren't the trained model's"
             )
-        kept = {"sha256": artifact.sha256, "bytes": artifact.bytes, "parity": parity}
-        yield said(artifact.file, kept, f"{size(artifact.bytes)}, SHA-256 {artifact.sha256}{against}")
+        yield said(artifact.file, {"bytes": artifact.bytes, "parity": parity}, f"{size(artifact.bytes)}{against}")
+        yield said(f"{artifact.file}, SHA-256", artifact.sha256)
 
 
 def _made(bundle: Bundle) -> Iterator[Claim]:

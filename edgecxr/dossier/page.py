@@ -28,7 +28,7 @@ def page(
         "technical.html",
         version=edgecxr.__version__,
         data=data,
-        sections=[(anchor(section.title), section) for section in sections],
+        sections=[(f"{anchor(section.title)}-{number}", section) for number, section in enumerate(sections, 1)],
         packages=packages,
         hazards=[(row["hazard"], inline(row["prevented"]), row["tests"]) for row in data["hazards"]["rows"]],
         card=None if data["card"] is None else markdown(data["card"]["markdown"]),
@@ -38,7 +38,7 @@ def page(
 
 
 def anchor(title: str) -> str:
-    """A section's title as the id of its heading."""
+    """A section's title as a part of the id of its heading."""
     return _SPACED.sub("-", title.lower()).strip("-")
 
 

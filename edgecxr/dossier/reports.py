@@ -9,6 +9,7 @@ from edgecxr.bench import mlperf
 from edgecxr.dossier.claims import Claim, Section, Source, Verdict, listed, said
 
 MAX_LISTED = 40  # findings of an audit, rows of a comparison
+TITLES = {"quick": "Speed", "mlperf": "Speed by MLPerf's rules", "sustained": "Speed over time"}
 VERDICTS: dict[str, Verdict] = {"leak": "bad", "warning": "warn"}  # of an audit's severities
 
 
@@ -32,7 +33,9 @@ def benched(report: Mapping[str, Any], source: Source) -> Section:
             claims.append(Claim(what, kept, f"{row['seconds']:.2f} s{memory}"))
     warnings = tuple(f"{text[:1].upper()}{text[1:]}." for text in report["warnings"])
     drawn = "Measured on the bundle's golden pictures, drawn and small: real ones take longer to decode."
-    return Section("Speed", source, tuple(claims), (drawn,) if report.get("golden_inputs") else (), warnings)
+    return Section(
+        TITLES[report["kind"]], source, tuple(claims), (drawn,) if report.get("golden_inputs") else (), warnings
+    )
 
 
 def _speeds(row: Mapping[str, Any]) -> Iterator[Claim]:
@@ -51,7 +54,7 @@ def _rate(pictures: float | None) -> str:
 
 
 def evaluated(report: Mapping[str, Any], source: Source) -> Section:
-    claims = [said("pictures", report["pictures"], f"{report['pictures']:,} of {report['groups']:,} groups")]
+    claims = [said("pictures", report["pictures"], f"{report['pictures']:,} in {report['groups']:,} groups")]
     claims += figures(report)
     notes = []
     acceptance = report.get("acceptance")
@@ -72,7 +75,8 @@ def evaluated(report: Mapping[str, Any], source: Source) -> Section:
     ignored = report.get("ignored_labels") or []
     if ignored:
         notes.append(f"Left out: pictures labelled {listed(ignored)}.")
-    return Section(f"Evaluation on {report['data']}, {report['split']}", source, tuple(claims), tuple(notes))
+    title = f"Evaluation on {report['data']}, {report['split']}: {report['precision']}, {report['engine']}"
+    return Section(title, source, tuple(claims), tuple(notes))
 
 
 def figures(report: Mapping[str, Any]) -> list[Claim]:
