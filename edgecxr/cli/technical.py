@@ -21,9 +21,9 @@ DATA = "technical-file.json"  # by which a folder is known as one that may be re
 
 def is_bundle(path: Path) -> bool:
     """Whether `path` names a bundle, and not a file of records."""
-    from edgecxr.bundle import NAMED
+    from edgecxr.bundle import NAMED, SUFFIX
 
-    return str(path) in NAMED or path.is_dir() or path.suffix.lower() == ".onnx"
+    return str(path) in NAMED or path.is_dir() or path.suffix.lower() in (SUFFIX, ".onnx")
 
 
 def write(

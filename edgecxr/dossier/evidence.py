@@ -20,6 +20,7 @@ from edgecxr.dossier.reports import audited, benched, evaluated
 from edgecxr.errors import UsageError
 from edgecxr.system import storage
 
+SCHEMAS = {"eval": 2, "audit": 1, "bench": bench_reports.SCHEMA}  # of reports, as this version writes them
 MAX_BYTES = 64 << 20  # of a report: an audit of 25,000 films has 10 MB
 
 
@@ -69,8 +70,11 @@ def given(path: Path, bundle: Bundle) -> Section:
     kind = _kind(report)
     if kind is None:
         raise UsageError(f"expected a report that eval, audit or bench wrote with -o FILE.json, got: {path}")
-    if kind == "bench":
-        bench_reports.read(path)  # refuses another schema
+    if report["schema"] != SCHEMAS[kind]:
+        raise UsageError(
+            f"the report's schema is {report['schema']} and this version reads {SCHEMAS[kind]} of {kind}, run it again: "
+            f"{path}"
+        )
     of = _bundle_of(report) if kind != "audit" else bundle.digest
     if of != bundle.digest:
         raise UsageError(

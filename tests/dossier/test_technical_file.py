@@ -18,8 +18,9 @@ import tiny
 from common import ROOT
 from dossiers import Made
 from edgecxr.bundle import load
-from edgecxr.dossier import hazards, page, sbom
+from edgecxr.dossier import evidence, hazards, page, sbom
 from edgecxr.errors import UnavailableError
+from edgecxr.system import storage
 
 STATEMENT = "Research weights, no conformity claimed. Missing: intended use, clinical evidence, risk acceptance."
 
@@ -208,6 +209,12 @@ def written(path: Path, text: str) -> Path:
     ("given", "said"),
     [
         (other, "another model (tiny 2)"),
+        (
+            lambda made, tmp: written(
+                tmp / "a.json", made.evaluation.read_text().replace('"schema": 2', '"schema": 3')
+            ),
+            "reads 2",
+        ),
         (lambda made, tmp: made.old / "bundle.json", "expected a report that eval, audit or bench wrote"),
         (lambda made, tmp: written(tmp / "a.json", "{"), "isn't valid JSON"),
         (lambda made, tmp: written(tmp / "a.json", "[" * 90_000), "isn't valid JSON"),
@@ -245,10 +252,29 @@ def test_what_cannot_be_written_or_does_not_belong_together_is_said(
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and said in done.stderr, done.stderr
     done = edgecxr("report", records, "-o", tmp_path / "page.html", "--against", made.old)
     assert done.returncode == 2 and "--against goes with a bundle" in done.stderr
-    done = edgecxr("report", tmp_path / "mine", "-o", tmp_path / "out")
-    assert done.returncode == 3
+    for name in ("mine", "absent.edgecxr"):
+        assert edgecxr("report", tmp_path / name, "-o", tmp_path / "out").returncode == 3
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "r.jsonl"}
     assert (tmp_path / "mine" / "notes.txt").read_text() == "precious"
+
+
+def test_the_schemas_are_those_that_the_verbs_write() -> None:
+    from edgecxr.lab.audit import report as audits
+    from edgecxr.lab.evaluation import report as evaluations
+
+    assert {"eval": evaluations.SCHEMA, "audit": audits.SCHEMA}.items() <= evidence.SCHEMAS.items()
+
+
+def test_a_full_disk_leaves_nothing(
+    made: Made, edgecxr: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "replacing_bytes", full)
+    done = edgecxr("report", made.bundle, "-o", tmp_path / "out", "--seconds", "0", "--engine", "onnxruntime")
+    assert done.returncode == 70 and "No space left" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_earlier_one_is_replaced_whole(made: Made, edgecxr: Callable[..., Any], tmp_path: Path) -> None:
