@@ -72,8 +72,7 @@ def given(path: Path, bundle: Bundle) -> Section:
         raise UsageError(f"expected a report that eval, audit or bench wrote with -o FILE.json, got: {path}")
     if report["schema"] != SCHEMAS[kind]:
         raise UsageError(
-            f"the report's schema is {report['schema']} and this version reads {SCHEMAS[kind]} of {kind}, run it again: "
-            f"{path}"
+            f"expected a report of {kind} of schema {SCHEMAS[kind]}, run it again; got {report['schema']}: {path}"
         )
     of = _bundle_of(report) if kind != "audit" else bundle.digest
     if of != bundle.digest:

@@ -26,7 +26,7 @@ STATEMENT = "Research weights, no conformity claimed. Missing: intended use, cli
 MISSING = {
     "intended use": "Who uses it, on whom, for which decision, beside what else: whoever makes a device says that. The "
     "card names research.",
-    "clinical evidence": "Figures here are of public films with labels of their own; no clinical study was made.",
+    "clinical evidence": "The figures are of films that others had labelled; no clinical study was made.",
     "risk acceptance": "The hazards below are those of the software, with tests. Nobody weighed them for a use, or "
     "accepted them.",
 }

@@ -213,7 +213,7 @@ def written(path: Path, text: str) -> Path:
             lambda made, tmp: written(
                 tmp / "a.json", made.evaluation.read_text().replace('"schema": 2', '"schema": 3')
             ),
-            "reads 2",
+            "of eval of schema 2",
         ),
         (lambda made, tmp: made.old / "bundle.json", "expected a report that eval, audit or bench wrote"),
         (lambda made, tmp: written(tmp / "a.json", "{"), "isn't valid JSON"),
