@@ -39,8 +39,9 @@ def report(
         list[Path] | None,
         typer.Option(
             "--with",
-            metavar="FILE.json",
-            help="Of a bundle: what eval, audit or bench wrote with -o, to stand in it with its hash; may be repeated.",
+            metavar="FILE",
+            help="Of a bundle: what eval, audit or bench wrote with -o, or pytest --junitxml, to stand in it with its "
+            "hash; may be repeated.",
         ),
     ] = None,
     against: Annotated[

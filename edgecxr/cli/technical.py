@@ -49,7 +49,10 @@ def write(
     files: Any = extras.load_lab("edgecxr.dossier.file", "report")
     bundle = load(path)
     old = None if against is None else load(against)
-    sections = [evidence.given(each, bundle) for each in given]
+    sections = [evidence.given(each, bundle) for each in given if each.suffix.lower() != ".xml"]
+    tests = [evidence.tested(each) for each in given if each.suffix.lower() == ".xml"]
+    if len(tests) > 1:
+        raise UsageError(f"one file of pytest's results stands in a technical file, got {len(tests)}: give one of them")
     measured = any(section.title.startswith("Speed") for section in sections)
     if measured and seconds is not None:
         raise UsageError("--with brings a report of bench, and --seconds asks for a new one; give one of them")
@@ -68,7 +71,7 @@ def write(
             sections.insert(0, speed)
             reports[files.BENCHED] = found
         bar.update(task, description="writing", completed=0, total=None)
-        contents = files.contents(bundle, files.Found(verified, tuple(sections), reports), old)
+        contents = files.contents(bundle, files.Found(verified, tuple(sections), reports, *tests), old)
     _publish(output, contents, overwrite=overwrite)
     if failed:
         raise GateError(f"the technical file is written, and says that golden answers are wrong here: {failed}")

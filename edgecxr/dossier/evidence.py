@@ -16,6 +16,7 @@ from edgecxr.bench import report as bench_reports
 from edgecxr.bundle import Bundle
 from edgecxr.device.verify import Verification
 from edgecxr.dossier.claims import Claim, Section, Source, digest, said
+from edgecxr.dossier.hazards import Outcomes, outcomes
 from edgecxr.dossier.reports import audited, benched, evaluated
 from edgecxr.errors import UsageError
 from edgecxr.system import storage
@@ -52,6 +53,16 @@ def verified(found: Verification, command: str, file: str) -> tuple[Section, byt
         ),
         data,
     )
+
+
+def tested(path: Path) -> Outcomes:
+    """What `pytest --junitxml` wrote; raises UsageError where it can't be read, or is anything else."""
+    data = _content(path)
+    try:
+        found = outcomes(data)
+    except ValueError as error:
+        raise UsageError(f"expected what pytest --junitxml wrote ({error}), got: {path}") from None
+    return Outcomes(Source(f"python -m pytest --junitxml {path.name}", path.name, digest(data)), found)
 
 
 def given(path: Path, bundle: Bundle) -> Section:

@@ -12,6 +12,7 @@ from edgecxr.bundle import MANIFEST, Bundle
 from edgecxr.dossier import hazards, model, page
 from edgecxr.dossier.claims import Claim, Section, Source, digest, listed, said
 from edgecxr.dossier.difference import difference
+from edgecxr.dossier.hazards import Outcomes
 from edgecxr.dossier.mlbom import mlbom
 from edgecxr.dossier.sbom import EXTRAS, sbom
 from edgecxr.engines.select import fingerprint
@@ -39,6 +40,7 @@ class Found:
     verified: Section
     others: tuple[Section, ...]  # speed, evaluations, audits
     reports: Mapping[str, bytes]  # files that these sections cite and that go into the folder
+    tests: Outcomes | None = None  # of the tests that show what prevents hazards
 
 
 def contents(bundle: Bundle, found: Found, old: Bundle | None) -> dict[str, bytes]:
@@ -58,7 +60,11 @@ def contents(bundle: Bundle, found: Found, old: Bundle | None) -> dict[str, byte
     made = f"edgecxr report {bundle.path.name} -o DIR"
     sections.append(_software(software, Source(made, SBOM, digest(carried[SBOM]))))
     sections.append(_network(network, Source(made, MLBOM, digest(carried[MLBOM]))))
-    rows = [{**asdict(hazard), "tests": list(hazard.tests)} for hazard in hazards.hazards(security)]
+    came = {} if found.tests is None else found.tests.of
+    rows = [
+        {**asdict(hazard), "tests": [{"test": test, "outcome": came.get(test)} for test in hazard.tests]}
+        for hazard in hazards.hazards(security)
+    ]
     data = {
         "statement": STATEMENT,
         "missing": MISSING,
@@ -75,7 +81,7 @@ def contents(bundle: Bundle, found: Found, old: Bundle | None) -> dict[str, byte
         ],
         "hazards": {
             "file": hazards.FILE, "sha256": digest(security.encode()), "edgecxr": edgecxr.__version__,
-            "command": "python -m pytest TEST", "rows": rows,
+            "outcomes": None if found.tests is None else asdict(found.tests.source), "rows": rows,
         },
         "card": None if (card := model.card(bundle)) is None else {**asdict(card[0]), "markdown": card[1]},
         "files": {name: digest(content) for name, content in carried.items()},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -166,6 +168,50 @@ def test_hazards_are_those_of_security_md_with_their_tests() -> None:
     assert len(rows) == sum(line.startswith("| ") for line in table.splitlines()) - 1
     assert [test for row in rows for test in row.tests] == re.findall(r"tests/[\w/]+\.py::\w+", table)
     assert all(row.tests for row in rows)
+
+
+def test_what_became_of_the_tests_stands_beside_them(
+    made: Made, edgecxr: Callable[..., Any], tmp_path: Path, pytester_results: Path
+) -> None:
+    first, second, third = hazards.hazards(hazards.text())[0].tests[:3]
+    text = pytester_results.read_text()
+    for name, test in {"test_right": first, "test_wrong": second, "test_left": third}.items():
+        file, _, function = test.removesuffix("]").partition(".py::")
+        text = text.replace(
+            f'classname="test_some" name="{name}', f'classname="{file.replace("/", ".")}" name="{function}'
+        )
+    (tmp_path / "tests.xml").write_text(text)
+    call = ("report", made.bundle, "-o", tmp_path / "out", "--seconds", "0", "--engine", "onnxruntime")
+    assert edgecxr(*call, "--with", tmp_path / "tests.xml").returncode == 0
+    found = made.data(tmp_path / "out")["hazards"]
+    assert [row["outcome"] for row in found["rows"][0]["tests"][:4]] == ["passed", "failed", "skipped", None]
+    assert found["outcomes"]["sha256"] == sha256(tmp_path / "tests.xml")
+    html = (tmp_path / "out" / "technical-file.html").read_text()
+    assert f'{second} <b class="bad">failed</b>' in html and f'{third} <b class="warn">skipped</b>' in html
+
+
+@pytest.fixture(scope="module")
+def pytester_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pytest itself writes of a test that passes, one of whose cases fails, and one that is skipped."""
+    folder = tmp_path_factory.mktemp("results")
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "test_some.py").write_text(
+        "import pytest\ndef test_right(): pass\n"
+        "@pytest.mark.parametrize('n', [1, 0, 1])\ndef test_wrong(n): assert n\n"
+        "@pytest.mark.skip\ndef test_left(): pass\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "--junitxml", "r.xml"]
+    assert subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 1
+    return folder / "r.xml"
+
+
+@pytest.mark.parametrize("text", ["", "<testsuites/>", "<a><testcase/></a>", "<!DOCTYPE a []><testsuites/>", "{}"])
+def test_what_pytest_did_not_write_is_refused(
+    made: Made, edgecxr: Callable[..., Any], tmp_path: Path, text: str
+) -> None:
+    done = edgecxr("report", made.bundle, "-o", tmp_path / "out", "--with", written(tmp_path / "a.xml", text))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1) and "pytest --junitxml" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.xml"]
 
 
 def test_what_a_card_says_is_text_and_leads_nowhere() -> None:
