@@ -48,7 +48,7 @@ def verify(
     signed = signed_by and signatures.check(opened, signature or signatures.find(opened), signed_by)
     result = run(opened, Asked(engine, device, precision), threads=threads)
     if as_json:
-        print_json({**asdict(result), "signed": asdict(signed) if signed else None, "passed": result.passed})
+        print_json({**asdict(result), **({"signed": asdict(signed)} if signed else {}), "passed": result.passed})
     else:
         out, _ = consoles()
         if signed:
