@@ -2,11 +2,11 @@
 
     claims        a claim, and the command and file that it came from
     model         what the bundle and its card say
-    evidence      what verify, bench, eval and audit found: here, or in reports that are given
+    evidence      what verify and bench found here, and what is given;  reports  bench, eval and audit as claims
     difference    what changed since an earlier bundle
     hazards       SECURITY.md's table of hazards, with the tests that it names
     sbom          the runtime that is installed, as CycloneDX;  mlbom  the model, as CycloneDX
-    file          all of it put together: a page, the same as JSON, and the files that they cite
+    file          all of it put together: a page, the same as JSON, and the files that they cite;  page  the page
 
-Everything but `claims`, `hazards` and `difference` needs the extra `report`.
+`sbom`, `mlbom`, `page` and `file` need the extra `report`.
 """
