@@ -40,8 +40,9 @@ class Browser:
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
         command = 'exec "$0" "$@" 3<&%d 4>&%d' % (theirs_in, theirs_out)  # noqa: UP031  braces are the shell's
+        home = f"--user-data-dir={self._home.name}"
         self._process = subprocess.Popen(
-            ["bash", "-c", command, str(CHROMIUM), *FLAGS, *self._flags, f"--user-data-dir={self._home.name}", "about:blank"],
+            ["bash", "-c", command, str(CHROMIUM), *FLAGS, *self._flags, home, "about:blank"],
             pass_fds=(theirs_in, theirs_out),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -97,7 +98,7 @@ class Browser:
         match message.get("method"):
             case "Network.requestWillBeSent":
                 self.requested.append(parameters["request"]["url"])
-            case "Target.attachedToTarget" if parameters["waitingForDebugger"]:  # a worker: it waits for its listener
+            case "Target.attachedToTarget" if parameters["waitingForDebugger"]:  # a worker
                 for domain in ("Network", "Runtime", "Log"):
                     self._send(parameters["sessionId"], f"{domain}.enable", {})
                 workers = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}

@@ -57,12 +57,11 @@ async function fetched(url) {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-/** The artifact that is run: int8, or what the bundle prefers, on the CPU; fp32 on a GPU. Null: there is none. */
+/** The artifact that is run: the preferred one on the CPU, fp32 on a GPU. Null: there is none. */
 export function chooseArtifact(manifest, device) {
-  const rows = manifest.artifacts.filter((row) => row.format === "onnx");
-  const preferred = (row) => row.precision === "int8" || row.precision === "fp32";
+  const rows = manifest.artifacts.filter((row) => row.format === "onnx" && ["int8", "fp32"].includes(row.precision));
   if (device === "webgpu") return rows.find((row) => row.precision === "fp32") ?? null;
-  return rows.find((row) => row.preferred && preferred(row)) ?? rows.find(preferred) ?? null;
+  return rows.find((row) => row.preferred) ?? rows[0] ?? null;
 }
 
 /** {by, threshold}: when a picture gets no answer. Kernels of a GPU are no engine that thresholds were measured on. */

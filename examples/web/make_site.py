@@ -8,11 +8,13 @@ Needs no package. `--serve` serves the folder on this machine alone; README.md s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 EMBEDDED = HERE.parents[1] / "edgecxr" / "models" / "xception-cxr.edgecxr"
@@ -39,18 +41,26 @@ def make(site: Path, bundle: Path, packages: Path) -> dict[str, int]:
     if not (bundle / "bundle.json").is_file():
         raise SystemExit(f"expected a bundle with its bundle.json, got {bundle}")
     manifest = json.loads((bundle / "bundle.json").read_bytes())
-    networks = [row for row in manifest["artifacts"] if row["format"] == "onnx" and row["precision"] in ("int8", "fp32")]
+    cpu, gpu = _networks(manifest["artifacts"])
     golden = [row["file"] for row in manifest["files"] if row["file"].startswith("golden/")]
-    gpu = any(row["precision"] == "fp32" for row in networks)
     parts = {
         "page": [(HERE / name, name) for name in PAGE],
         "ort": [(engine / name, f"ort/{name}") for name in (*WASM, *(WEBGPU if gpu else ()))],
-        "bundle": [(bundle / f, f"bundle/{f}") for f in ("bundle.json", *golden, *(row["file"] for row in networks))],
+        "bundle": [(bundle / f, f"bundle/{f}") for f in ("bundle.json", *golden, *sorted({cpu, *gpu}))],
     }
     for source, name in (pair for pairs in parts.values() for pair in pairs):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, site / name)
     return {part: sum((site / name).stat().st_size for _, name in pairs) for part, pairs in parts.items()}
+
+
+def _networks(artifacts: list[dict[str, Any]]) -> tuple[str, list[str]]:
+    """(the file that the page runs on a CPU, those for a GPU), as bundle.js chooses them."""
+    onnx = [row for row in artifacts if row["format"] == "onnx" and row["precision"] in ("int8", "fp32")]
+    if not onnx:
+        raise SystemExit(f"expected a bundle with an ONNX file in int8 or fp32, got {[a['file'] for a in artifacts]}")
+    cpu = next((row for row in onnx if row["preferred"]), onnx[0])
+    return cpu["file"], [row["file"] for row in onnx if row["precision"] == "fp32"][:1]
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -89,10 +99,8 @@ def main() -> None:
     if arguments.serve is not None:
         with server(arguments.site, arguments.serve) as serving:
             print(f"serving on 127.0.0.1, port {serving.server_port}; Ctrl-C ends it")
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 serving.serve_forever()
-            except KeyboardInterrupt:
-                pass
 
 
 if __name__ == "__main__":

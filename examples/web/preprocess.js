@@ -64,13 +64,16 @@ export function contrast(image) {
 }
 
 /**
- * Pixels (Uint8Array or Float32Array) brought to another size as Pillow's BILINEAR does: a triangle filter whose support
- * grows when reducing, first across and then down. Of uint8, weights have 22 bits of fraction, and what lies between
- * both is rounded to grey levels.
+ * Pixels (Uint8Array or Float32Array) brought to another size as the BILINEAR of Pillow 13 does: a triangle filter whose
+ * support grows when reducing, one direction after the other. Of uint8, weights have 22 bits of fraction, and what lies
+ * between both is rounded to grey levels: which comes first is seen in the result. It is across, unless the height
+ * shrinks by more than twice as many px as the width (measured on 13.0.0; before 13, always across).
  */
 export function resize(pixels, width, height, toWidth, toHeight) {
-  const across = width === toWidth ? pixels : pass(pixels, height, width, toWidth, width, 1, toWidth, 1);
-  return height === toHeight ? across : pass(across, toWidth, height, toHeight, 1, toWidth, 1, toWidth);
+  const across = (from, rows) => (width === toWidth ? from : pass(from, rows, width, toWidth, width, 1, toWidth, 1));
+  const down = (from, columns) => (height === toHeight ? from : pass(from, columns, height, toHeight, 1, columns, 1, columns));
+  const tall = height > toHeight && height - toHeight > 2 * (width - toWidth);
+  return tall ? across(down(pixels, width), toHeight) : down(across(pixels, height), toWidth);
 }
 
 const FRACTION = 22; // bits; 32 less 8 of the sample and 2 to spare
