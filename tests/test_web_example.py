@@ -409,7 +409,7 @@ def test_records_are_those_of_infer(
         "1-scored.png": _png(noisy((96, 80)) // 2),
         "2-abstained.png": _png(noisy((96, 80))),
         "3-blank.png": _png(np.full((80, 96), 7, dtype=np.uint8)),
-        "4-ünïcode.png": _png(noisy((200, 300), 3)),
+        "4-ünïcode.png": _png(noisy((200, 300), 3) // 3),
         "5-cut.png": _png(noisy((96, 80)))[:-900],
     }.items():
         (folder / name).write_bytes(data)
@@ -487,25 +487,25 @@ def test_a_films_logits_are_within_int8s_tolerance(browser: Browser, serve: Serv
 
 
 def test_evidence_is_drawn_where_it_is(browser: Browser, serve: Serve, small: Path, tmp_path: Path) -> None:
-    film = np.full((640, 640), 20, dtype=np.uint8) + noisy((640, 640)) // 64
-    film[320:480, 480:] = 200  # the tiny network's evidence is the mean grey of each of 4 x 4 places
+    film = np.full((640, 640), 80, dtype=np.uint8) + noisy((640, 640)) // 64
+    film[320:480, 480:] = 230  # the tiny network's evidence is the mean grey of each of 4 x 4 places
     path = tmp_path / "a.png"
     path.write_bytes(_png(film))
     opened(browser, serve(small))
     scored(browser, [path])
-    assert browser.js("document.querySelectorAll('#films img')[1].alt").endswith(
-        "strongest in the picture's lower right."
-    )
+    assert browser.js("document.querySelector('#films .answer').textContent").startswith("covid, probability 0.")
+    alt = "The same film with its evidence for covid, strongest in the picture's middle right."
+    assert browser.js("document.querySelectorAll('#films img')[1].alt") == alt
     pixels = browser.js(
         "(() => { const image = document.querySelectorAll('#films img')[1], canvas = document.createElement('canvas');"
         "canvas.width = image.naturalWidth; canvas.height = image.naturalHeight; const c = canvas.getContext('2d');"
         "c.drawImage(image, 0, 0);"
         "return [[560, 400], [80, 80]].map(([x, y]) => [...c.getImageData(x, y, 1, 1).data]); })()"
     )
-    label = browser.js("document.querySelector('#films .answer').textContent")
-    assert label.startswith("normal")  # whose evidence is negative: blue
     (red, _, blue, _), (dim_red, _, dim_blue, _) = pixels
-    assert blue - red > 80 and abs(dim_blue - dim_red) < 40
+    # Orange (230, 97, 0) covers 0.6 of the strongest place, and 0.6 x 80 / 230 of the others.
+    assert red - blue == pytest.approx(0.6 * 230, abs=12)
+    assert dim_red - dim_blue == pytest.approx(0.6 * 80 / 230 * 230, abs=12)
 
 
 # The page
