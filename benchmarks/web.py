@@ -32,6 +32,7 @@ from edgecxr.pictures import decode
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples" / "web")]
 import make_site  # noqa: E402
+
 from browser import Browser  # noqa: E402
 
 SCHEMA = 1
@@ -73,7 +74,8 @@ def main() -> None:
     package = json.loads((arguments.packages / "onnxruntime-web" / "package.json").read_text())
     report = {
         "schema": SCHEMA,
-        "what": f"{bundle.name} {bundle.version}, {model['precision']}, onnxruntime-web {package['version']}, {version}",
+        "what": f"{bundle.name} {bundle.version}, {model['precision']}",
+        "on": f"onnxruntime-web {package['version']}, {version}",
         "bundle_sha256": bundle.digest,
         "threads": model["threads"],
         "site_megabytes": {name: size / 1e6 for name, size in sizes.items()},

@@ -1,7 +1,7 @@
 // The bytes of a PNG or JPEG become grey samples, or are rejected in a sentence, with the codes of docs/records.md.
 //
 // PNG is decoded here: a browser would bring 16 bits to 8, apply profiles and multiply with transparency. JPEG is the
-// browser's. Colour becomes luma, a palette is looked up, transparency is dropped, an EXIF orientation is applied.
+// browser's, without what would have it apply a profile. Colour becomes luma, a palette is looked up, transparency is dropped, an EXIF orientation is applied.
 
 import { bitDepth, luma } from "./preprocess.js";
 
@@ -18,13 +18,14 @@ export class Rejected extends Error {
   }
 }
 
-/** {pixels (Uint8Array or Uint16Array), width, height: of the pixels, upright; file: [width, height], bits}. */
-export async function decode(bytes) {
+/** {pixels (Uint8Array or Uint16Array), width, height: of the pixels, upright; file: [width, height], bits}. A JPEG may be
+ * decoded at the reduced scale that the contract says. */
+export async function decode(bytes, contract) {
   if (bytes.length === 0) throw new Rejected("empty", "the file is empty");
   if (bytes.length > MAX_BYTES) throw new Rejected("too_large", `more than 256 MiB: ${bytes.length} bytes`);
   const starts = (...wanted) => wanted.every((byte, place) => bytes[place] === byte);
   if (starts(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a)) return png(bytes);
-  if (starts(0xff, 0xd8)) return jpeg(bytes);
+  if (starts(0xff, 0xd8)) return jpeg(bytes, contract);
   if (String.fromCharCode(...bytes.subarray(128, 132)) === "DICM") {
     throw new Rejected("dicom", "this page doesn't read DICOM; edgecxr does, on a computer of yours");
   }
@@ -199,13 +200,12 @@ function upright(pixels, width, height, kind) {
 
 // JPEG: ITU-T T.81, annex B
 
-async function jpeg(bytes) {
+async function jpeg(bytes, contract) {
   const frame = jpegFrame(bytes);
   checkSize(frame.width, frame.height, bytes);
   let bitmap;
   try {
-    const options = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image" };
-    bitmap = await createImageBitmap(new Blob([bytes], { type: "image/jpeg" }), options);
+    bitmap = await createImageBitmap(new Blob(frame.pieces, { type: "image/jpeg" }), { colorSpaceConversion: "none" });
   } catch {
     throw new Rejected("corrupt", DAMAGED);
   }
@@ -221,7 +221,34 @@ async function jpeg(bytes) {
     for (let k = 0; k < rows * width; k++) pixels[top * width + k] = luma(data[4 * k], data[4 * k + 1], data[4 * k + 2]);
   }
   bitmap.close();
-  return { pixels, width, height, file: [frame.width, frame.height], bits: 8 };
+  const small = averaged(pixels, width, height, reduction(width, height, contract));
+  return { ...upright(small.pixels, small.width, small.height, orientation(frame.exif)), file: [width, height], bits: 8 };
+}
+
+/** By how many times the runtime has its decoder reduce a JPEG: to no less than `jpeg_scale` times the input. */
+function reduction(width, height, { jpeg_scale: scale, width: toWidth, height: toHeight }) {
+  if (!scale) return 1;
+  const room = Math.min(Math.floor(width / (scale * toWidth)), Math.floor(height / (scale * toHeight)));
+  return [8, 4, 2].find((times) => times <= room) ?? 1;
+}
+
+/** Each `times` x `times` pixels as their mean, which is what libjpeg-turbo's reduced transforms come to. */
+function averaged(pixels, width, height, times) {
+  if (times === 1) return { pixels, width, height };
+  const [toWidth, toHeight] = [Math.ceil(width / times), Math.ceil(height / times)];
+  const out = new Uint8Array(toWidth * toHeight);
+  for (let y = 0, place = 0; y < toHeight; y++) {
+    const bottom = Math.min(height, (y + 1) * times);
+    for (let x = 0; x < toWidth; x++, place++) {
+      const right = Math.min(width, (x + 1) * times);
+      let sum = 0;
+      for (let row = y * times; row < bottom; row++) {
+        for (let k = row * width + x * times; k < row * width + right; k++) sum += pixels[k];
+      }
+      out[place] = Math.round(sum / ((bottom - y * times) * (right - x * times)));
+    }
+  }
+  return { pixels: out, width: toWidth, height: toHeight };
 }
 
 /** Some browsers change what is read from a canvas, against fingerprinting: then an answer would be to another film. */
@@ -235,33 +262,44 @@ function checkCanvas(context) {
   }
 }
 
-/** {width, height} of the frame; a JPEG that isn't read, and one without its end, is rejected. */
+/**
+ * {width, height, exif, pieces: the file without profiles and metadata, by which a browser would change or turn it};
+ * a JPEG that isn't read, and one without its end, is rejected.
+ */
 function jpegFrame(bytes) {
-  let frame = null;
+  const pieces = [bytes.subarray(0, 2)];
+  let [frame, exif] = [null, undefined];
   for (let place = 2; place + 9 < bytes.length; ) {
-    if (bytes[place] !== 0xff || bytes[place + 1] === 0xff) {
+    const marker = bytes[place + 1];
+    if (bytes[place] !== 0xff || marker === 0xff || marker === 0) {
       place++;
       continue;
     }
-    const marker = bytes[place + 1];
     if (marker === 0xda && frame) {
-      for (let k = bytes.length - 2; k > place; k--) if (bytes[k] === 0xff && bytes[k + 1] === 0xd9) return frame;
+      pieces.push(bytes.subarray(place));
+      for (let k = bytes.length - 2; k > place; k--) {
+        if (bytes[k] === 0xff && bytes[k + 1] === 0xd9) return { ...frame, exif, pieces };
+      }
       break;
     }
     if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) {
       if (marker > 0xc2 || bytes[place + 4] !== 8) {
         throw new Rejected("unsupported_format", "a JPEG of this coding isn't read; save it as PNG");
       }
-      frame = {
-        height: (bytes[place + 5] << 8) | bytes[place + 6],
-        width: (bytes[place + 7] << 8) | bytes[place + 8],
-      };
+      const [height, width] = [5, 7].map((k) => (bytes[place + k] << 8) | bytes[place + k + 1]);
+      frame = { width, height };
       if (bytes[place + 9] === 4) {
         throw new Rejected("unsupported_samples", "samples of kind CMYK have no defined reading as a film");
       }
     }
-    const standalone = marker === 0 || marker === 1 || (marker >= 0xd0 && marker <= 0xd9);
-    place += 2 + (standalone ? 0 : Math.max(2, (bytes[place + 2] << 8) | bytes[place + 3]));
+    const standalone = marker === 1 || (marker >= 0xd0 && marker <= 0xd9);
+    const end = place + 2 + (standalone ? 0 : Math.max(2, (bytes[place + 2] << 8) | bytes[place + 3]));
+    if (marker === 0xe1 && String.fromCharCode(...bytes.subarray(place + 4, place + 8)) === "Exif") {
+      exif ??= bytes.subarray(place + 10, end);
+    }
+    // APP0 and APP14 stay: JFIF, and which colours they are.
+    if (marker < 0xe1 || (marker > 0xed && marker !== 0xef)) pieces.push(bytes.subarray(place, end));
+    place = end;
   }
   throw new Rejected("corrupt", DAMAGED);
 }

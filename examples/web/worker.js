@@ -62,7 +62,7 @@ async function score({ file }) {
   try {
     const bytes = await read(file);
     Object.assign(known, { sha256: await sha256(bytes), bytes: bytes.length });
-    const picture = await decode(bytes);
+    const picture = await decode(bytes, preprocessing);
     Object.assign(known, { width: picture.file[0], height: picture.file[1], bits: picture.bits });
     const film = toUint8(picture.pixels, picture.bits);
     image = preprocess(film, picture.width, picture.height, preprocessing);
