@@ -24,7 +24,9 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-BESIDE = [ROOT / name for name in ("CHANGELOG.md", "benchmarks/README.md", "examples/c/README.md")]
+BESIDE = [
+    ROOT / name for name in ("CHANGELOG.md", "benchmarks/README.md", "examples/c/README.md", "examples/web/README.md")
+]
 BUNDLES = [
     ROOT / "edgecxr" / "models" / "xception-cxr.edgecxr",
     *sorted((ROOT / "tests" / "bundles").glob("*.edgecxr")),
