@@ -1,6 +1,7 @@
 """`edgecxr listen` on the command line: parse, call, print, exit code."""
 
 # Parameters of a typer command stay out of `from __future__ import annotations`: it reads them at run time.
+import gc
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -107,6 +108,8 @@ def listen(
         if self_test:
             check_golden(session.bundle, session.artifact, session.engine)
         settings = service.Settings(address, targets, heat_map=heat_map)
+        gc.collect()
+        gc.freeze()  # or each full collection, which pynetdicom's server asks for, looks through all that was imported
         running = service.Node(session, held, settings)
         try:
             print(f"ready: {aet} on port {running.port}", flush=True)
