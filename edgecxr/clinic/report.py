@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,7 +27,7 @@ import numpy.typing as npt
 import edgecxr
 from edgecxr.bundle import Bundle
 from edgecxr.classifier import Classifier
-from edgecxr.errors import PictureRejected, UnavailableError, UsageError
+from edgecxr.errors import PictureRejected, ResultRefused, UnavailableError, UsageError
 from edgecxr.pictures import files
 from edgecxr.pictures.decode import decode
 from edgecxr.pictures.dicom.film import COMPUTED_RADIOGRAPHY
@@ -267,10 +268,14 @@ def _finish(result: Dataset, kind: Kind) -> None:
 
 
 def _written(result: Dataset, film: Source) -> ResultObject:
-    """The object as one of the film's patient and study, as bytes."""
+    """The object as one of the film's patient and study, as bytes; raises ResultRefused where it can't be written."""
     from pydicom.filewriter import dcmwrite
 
-    film.take_over(result)
     file = io.BytesIO()
-    dcmwrite(file, result, enforce_file_format=True)
+    try:
+        film.take_over(result)
+        dcmwrite(file, result, enforce_file_format=True)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        # pydicom's, of whatever a film's elements hold.
+        raise ResultRefused(f"the result can't be told as DICOM ({type(error).__name__})") from None
     return ResultObject(str(result.SOPInstanceUID), str(result.SOPClassUID), file.getvalue())

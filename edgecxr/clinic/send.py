@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -68,6 +69,19 @@ class Patience:
         return min(self.first_seconds * 2.0 ** min(failures - 1, 32), self.most_seconds)
 
 
+def tls_context(authorities: Path, own: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+    """TLS 1.2 or later to targets whose certificates name their hosts and are of these authorities (PEM); one that asks
+    is shown the `own` certificate with its key. Raises UsageError where they can't be used."""
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if own is not None:
+            context.load_cert_chain(*own)
+    except (OSError, ssl.SSLError) as error:  # an SSLError's words are OpenSSL's
+        raise UsageError(f"--send-tls takes certificates of authorities, as PEM ({error}): {authorities}") from None
+    return context
+
+
 class Unreachable(Exception):  # noqa: N818  nothing was sent
     """There is no association with the target."""
 
@@ -83,11 +97,12 @@ class Unanswered(Exception):  # noqa: N818
 class Line:
     """An association with a target, opened where it is needed; for one thread."""
 
-    def __init__(self, own: str, target: Target, seconds: float) -> None:
+    def __init__(self, own: str, target: Target, seconds: float, tls: ssl.SSLContext | None = None) -> None:
         _config.LOG_HANDLER_LEVEL = "none"
         # A file's bytes as they are: read into elements and written anew, a report took 15 ms of a CPU.
         _config.STORE_SEND_CHUNKED_DATASET = True
         self._target = target
+        self._tls = (tls, target.host) if tls is not None else None
         self._ae = AE(own)
         self._ae.acse_timeout = self._ae.dimse_timeout = self._ae.network_timeout = seconds
         self._ae.connection_timeout = seconds
@@ -100,10 +115,11 @@ class Line:
         if self._association is not None and self._association.is_established:
             return
         self.close()
-        association = self._ae.associate(self._target.host, self._target.port, ae_title=self._target.aet)
+        target = self._target
+        association = self._ae.associate(target.host, target.port, ae_title=target.aet, tls_args=self._tls)
         if not association.is_established:
             what = "refuses the association" if association.is_rejected else "can't be reached"
-            raise Unreachable(f"{self._target} {what}")
+            raise Unreachable(f"{target} {what}")
         self._association = association
 
     def send(self, path: Path) -> int:
@@ -138,9 +154,16 @@ class Line:
 class Sender:
     """Sends what is added to it, until it is closed; `settled` is called with each film of which nothing is left."""
 
-    def __init__(self, own: str, target: Target, patience: Patience, settled: Callable[[Entry], object]) -> None:
+    def __init__(
+        self,
+        own: str,
+        target: Target,
+        patience: Patience,
+        settled: Callable[[Entry], object],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.target, self._patience, self._settled = target, patience, settled
-        self._line = Line(own, target, patience.answer_seconds)
+        self._line = Line(own, target, patience.answer_seconds, tls)
         self._waiting: list[tuple[float, int, float, Entry, str]] = []  # when it is due, number, since when, what
         self._number = 0
         self._changed, self._ended = threading.Condition(), False
