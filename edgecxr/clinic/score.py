@@ -26,10 +26,12 @@ def score(session: Session, entry: Entry, targets: Sequence[str], *, heat_map: b
 
     A film of which no result can be made is given up, with the reason in its journal.
     """
-    if entry.history.attempts >= MAX_ATTEMPTS:
+    if entry.history.attempts >= MAX_ATTEMPTS and not entry.begun:
         _give_up(entry, "ended_the_program", f"{MAX_ATTEMPTS} attempts to score the film ended the program")
         return
-    entry.note("scoring")
+    if not entry.begun:  # a disk that stays full ends no program, however often results can't be kept
+        entry.note("scoring")
+        entry.begun = True
     data = entry.film.read_bytes()
     try:
         prediction, results = answer(session, data, heat_map=heat_map)

@@ -55,6 +55,7 @@ class Entry:
 
     def __init__(self, folder: Path, history: History) -> None:
         self.folder, self.history, self.lock = folder, history, threading.RLock()
+        self.begun = False  # whether this process has noted that it scores the film
 
     @property
     def name(self) -> str:
