@@ -250,6 +250,7 @@ def memory(film: Dataset, scratch: Path, node: Node, target: Target, films: int)
         if (number + 1) % max(films // 10, 1) == 0:
             target.wait(before + number + 1)
             found.append(round(node.resident() / 1024, 1))
+            print(f"{number + 1} films: {found[-1]} MiB", file=sys.stderr)
     sender.close()
     return {"films": films, "resident_mib": found}
 
