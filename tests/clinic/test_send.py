@@ -74,7 +74,7 @@ def test_a_target_that_hangs_is_left_after_a_while_and_the_others_go_on(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         threading.Thread(target=_take, args=(silent, taken), daemon=True).start()
         hanging = Target("HANGS", "127.0.0.1", silent.getsockname()[1])
-        patience = replace(QUICK, answer_seconds=0.3, seconds=1.0)
+        patience = replace(QUICK, answer_seconds=1.0, seconds=3.0)
         node = begin(hanging, archive.target, patience=patience)
         assert send(node.port, film("1.2.3")) == [0]
         wait_for(lambda: films(tmp_path / "spool", "failed") == 1)
@@ -92,7 +92,7 @@ def test_a_target_that_takes_an_object_and_never_answers_is_left_and_the_others_
     ended, silent = threading.Event(), Archive()
     silent.answer = lambda number: 0x0000 if ended.wait(60) else 0xC000
     silent.open()
-    node = begin(silent.target, archive.target, patience=replace(QUICK, answer_seconds=0.3))
+    node = begin(silent.target, archive.target, patience=replace(QUICK, answer_seconds=1.0))
     assert send(node.port, film("1.2.3")) == [0]
     wait_for(lambda: films(tmp_path / "spool", "failed") == 1)
     found = spool.status(tmp_path / "spool")
