@@ -1,6 +1,7 @@
 """`edgecxr listen` on the command line: parse, call, print, exit code."""
 
 # Parameters of a typer command stay out of `from __future__ import annotations`: it reads them at run time.
+import gc
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -38,6 +39,10 @@ def listen(
     tls: Annotated[
         tuple[Path, Path] | None,
         typer.Option(metavar="CERT KEY", help="Take TLS connections only, as the server of this certificate (PEM)."),
+    ] = None,
+    send_tls: Annotated[
+        Path | None,
+        typer.Option(metavar="CA", help="Send results by TLS alone, to hosts that these certificates vouch for (PEM)."),
     ] = None,
     heat_map: Annotated[
         bool, typer.Option("--heat-map", help="Send a picture of film and evidence beside each report.")
@@ -94,6 +99,7 @@ def listen(
         tuple(node.Peer.parse(text) for text in allow or ()),
         node.tls_context(*tls) if tls else None,
     )
+    outgoing = sending.tls_context(send_tls, tls) if send_tls else None
     told: SimpleQueue[None] = SimpleQueue()  # whose `put` a signal's handler may call
     stopped = StopOnSignal(lambda: told.put(None))
 
@@ -106,7 +112,9 @@ def listen(
         session = open_session(load(model), Asked(engine, device, precision), workers=workers, threads=threads)
         if self_test:
             check_golden(session.bundle, session.artifact, session.engine)
-        settings = service.Settings(address, targets, heat_map=heat_map)
+        settings = service.Settings(address, targets, heat_map=heat_map, send_tls=outgoing)
+        gc.collect()
+        gc.freeze()  # or each full collection, which pynetdicom's server asks for, looks through all that was imported
         running = service.Node(session, held, settings)
         try:
             print(f"ready: {aet} on port {running.port}", flush=True)

@@ -13,9 +13,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +27,10 @@ import numpy.typing as npt
 import edgecxr
 from edgecxr.bundle import Bundle
 from edgecxr.classifier import Classifier
-from edgecxr.errors import PictureRejected, UnavailableError, UsageError
+from edgecxr.errors import PictureRejected, ResultRefused, UnavailableError, UsageError
 from edgecxr.pictures import files
 from edgecxr.pictures.decode import decode
+from edgecxr.pictures.dicom.film import COMPUTED_RADIOGRAPHY
 from edgecxr.records.prediction import Prediction
 from edgecxr.scoring import pipeline
 from edgecxr.views import overlay
@@ -35,6 +38,7 @@ from edgecxr.views import overlay
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from edgecxr.clinic.content import Kind
     from edgecxr.clinic.source import Source
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -81,14 +85,14 @@ def dicom_results(
     if prediction.provenance.bundle_sha256 != bundle.digest:
         raise UsageError(f"the prediction was made by another bundle than was given: {bundle.path}")
     check_extra()
-    from edgecxr.clinic import source
+    from edgecxr.clinic import content, source
 
-    film = source.read(dicom)
-    results = [_report(film, prediction, bundle)]
+    film, kind = source.read(dicom), content.kind(prediction, bundle, _uid("device", bundle.digest))
+    results = [_report(film, prediction, kind)]
     if evidence is not None and prediction.label is not None:
         pixels = decode(dicom, bundle.preprocessing).pixels
         drawn = overlay.side_by_side(pixels.astype(np.uint8), evidence[..., bundle.labels.index(prediction.label)])
-        results.append(_finished(_capture(film, prediction, bundle, drawn), film, bundle))
+        results.append(_capture(film, prediction, kind, drawn))
     return results
 
 
@@ -137,53 +141,80 @@ def _made(film: Source, prediction: Prediction) -> datetime:
     return film.made or datetime.fromisoformat(prediction.time_utc).replace(tzinfo=None)
 
 
-def _report(film: Source, prediction: Prediction, bundle: Bundle) -> ResultObject:
+def _report(film: Source, prediction: Prediction, kind: Kind) -> ResultObject:
     """The structured report: a document that refers to the film, and behind it its content, the last of elements."""
-    from highdicom import sr
-    from pydicom.sr.codedict import codes
+    from pydicom import dcmread
+    from pydicom.valuerep import DA, TM
 
     from edgecxr.clinic import content
 
-    kind = content.kind(prediction, bundle, _uid("device", bundle.digest))
-    root = sr.ContainerContentItem(name=codes.cid7021.ImagingMeasurementReport, template_id="1500")
-    root.ContentSequence = sr.ContentSequence([sr.SourceImageForMeasurementGroup(film.sop_class, film.sop_instance)])
+    report: Dataset = dcmread(io.BytesIO(_document(kind)))
     made = _made(film, prediction)
-    report: Dataset = sr.Comprehensive3DSR(
-        evidence=[film.evidence()],
-        content=root,
-        is_complete=True,  # preliminary and unverified, as highdicom has it unless told otherwise
-        content_date=made.date(),
-        content_time=made.time(),
-        **_series(film, bundle, "report"),
-        series_description="edgecxr, research use",
-    )
-    del report.ContentSequence
-    document = _finished(report, film, bundle)
+    report.ContentDate, report.ContentTime = DA(made.date()), TM(made.time())
+    report.SeriesInstanceUID, report.SOPInstanceUID = _uids(film, kind, "report")
+    report.file_meta.MediaStorageSOPInstanceUID = report.SOPInstanceUID
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    (series,) = study.ReferencedSeriesSequence
+    (instance,) = series.ReferencedSOPSequence
+    study.StudyInstanceUID, series.SeriesInstanceUID = film.study, film.series
+    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = film.sop_class, film.sop_instance
+    document = _written(report, film)
     told = content.encoded(
         kind,
         prediction,
         (film.sop_class, film.sop_instance),
-        lambda name: _uid("tracking", name, film.sop_instance, bundle.digest),
+        lambda name: _uid("tracking", name, film.sop_instance, kind.bundle_sha256),
     )
     return replace(document, data=document.data + told)
 
 
-def _series(film: Source, bundle: Bundle, what: str) -> dict[str, Any]:
-    """A series of one object, of its own for each film: what all objects of a series share never contradicts itself."""
+@lru_cache(maxsize=64)  # of 3 KB
+def _document(kind: Kind) -> bytes:
+    """A report without its content, on no film in particular, as a DICOM file by highdicom: its making took most of
+    what a report took."""
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    from edgecxr.clinic.source import Source
+
+    film = Source(COMPUTED_RADIOGRAPHY, "2.25.1", "2.25.2", "2.25.3", (), None)  # what is filled in, beside the dates
+    root = sr.ContainerContentItem(name=codes.cid7021.ImagingMeasurementReport, template_id="1500")
+    root.ContentSequence = sr.ContentSequence([sr.SourceImageForMeasurementGroup(film.sop_class, film.sop_instance)])
+    report: Dataset = sr.Comprehensive3DSR(
+        evidence=[film.evidence()],
+        content=root,
+        is_complete=True,  # preliminary and unverified, as highdicom has it unless told otherwise
+        **_series(film, kind, "report"),
+        series_description="edgecxr, research use",
+    )
+    del report.ContentSequence
+    _finish(report, kind)
+    return _written(report, film).data
+
+
+def _uids(film: Source, kind: Kind, what: str) -> tuple[str, str]:
+    """Of a series and its one object, of their own for each film: what all objects of a series share never contradicts
+    itself."""
+    series = _uid("series", what, film.sop_instance, kind.bundle_sha256)
+    return series, result_uid(film.sop_instance, kind.bundle_sha256, what)
+
+
+def _series(film: Source, kind: Kind, what: str) -> dict[str, Any]:
+    series, instance = _uids(film, kind, what)
     return {
-        "series_instance_uid": _uid("series", what, film.sop_instance, bundle.digest),
+        "series_instance_uid": series,
         "series_number": _SERIES[what],
-        "sop_instance_uid": result_uid(film.sop_instance, bundle.digest, what),
+        "sop_instance_uid": instance,
         "instance_number": 1,
         "manufacturer": "edgecxr",
-        "manufacturer_model_name": bundle.name,
-        "software_versions": [f"edgecxr {edgecxr.__version__}", f"{bundle.name} {bundle.version}"],
-        "device_serial_number": bundle.digest,
+        "manufacturer_model_name": kind.name,
+        "software_versions": [f"edgecxr {edgecxr.__version__}", f"{kind.name} {kind.version}"],
+        "device_serial_number": kind.bundle_sha256,
         "specific_character_set": "ISO_IR 192",
     }
 
 
-def _capture(film: Source, prediction: Prediction, bundle: Bundle, drawn: overlay.Pixels) -> Dataset:
+def _capture(film: Source, prediction: Prediction, kind: Kind, drawn: overlay.Pixels) -> ResultObject:
     """The Secondary Capture of what was drawn, (H, W, 3)."""
     from highdicom.sc import SCImage
 
@@ -197,10 +228,10 @@ def _capture(film: Source, prediction: Prediction, bundle: Bundle, drawn: overla
         study_instance_uid=film.study,
         content_date=made.date(),
         content_time=made.time(),
-        **_series(film, bundle, "evidence"),
+        **_series(film, kind, "evidence"),
         series_description=f"edgecxr evidence for {prediction.label}"[:50] + ", research use",
     )
-    del capture.DateOfSecondaryCapture, capture.TimeOfSecondaryCapture  # as InstanceCreationDate in `_finished`
+    del capture.DateOfSecondaryCapture, capture.TimeOfSecondaryCapture  # as InstanceCreationDate in `_finish`
     capture.PatientOrientation = None  # two films beside each other have none, and the source may not say its own
     capture.BodyPartExamined = "CHEST"  # unpaired, so that Laterality needn't be there
     capture.BurnedInAnnotation = "YES"
@@ -212,29 +243,39 @@ def _capture(film: Source, prediction: Prediction, bundle: Bundle, drawn: overla
     reference = type(film.evidence())()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = film.sop_class, film.sop_instance
     capture.SourceImageSequence = [reference]
-    return capture
+    _finish(capture, kind)
+    return _written(capture, film)
 
 
-def _finished(result: Dataset, film: Source, bundle: Bundle) -> ResultObject:
-    """The object as one of the film's patient and study, as bytes."""
+def _finish(result: Dataset, kind: Kind) -> None:
+    """Say whose result it is, and leave out when a library ran: that is no part of an answer, and would make another
+    object of it each time."""
     from highdicom.base_content import ContributingEquipment
-    from pydicom.filewriter import dcmwrite
     from pydicom.sr.codedict import codes
 
-    film.take_over(result)
-    # When a library ran is no part of an answer, and would make another object of it each time.
     del result.InstanceCreationDate, result.InstanceCreationTime
     for item in result.ContributingEquipmentSequence:
         item.pop("ContributionDateTime", None)
     algorithm = ContributingEquipment(
         "edgecxr",
         codes.DCM.ProcessingEquipment,
-        manufacturer_model_name=bundle.name,
-        software_versions=bundle.version,
+        manufacturer_model_name=kind.name,
+        software_versions=kind.version,
         contribution_description="The algorithm whose results these are",
     )
-    algorithm.DeviceUID = _uid("device", bundle.digest)
+    algorithm.DeviceUID = kind.device_uid
     result.ContributingEquipmentSequence.append(algorithm)
+
+
+def _written(result: Dataset, film: Source) -> ResultObject:
+    """The object as one of the film's patient and study, as bytes; raises ResultRefused where it can't be written."""
+    from pydicom.filewriter import dcmwrite
+
     file = io.BytesIO()
-    dcmwrite(file, result, enforce_file_format=True)
+    try:
+        film.take_over(result)
+        dcmwrite(file, result, enforce_file_format=True)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        # pydicom's, of whatever a film's elements hold.
+        raise ResultRefused(f"the result can't be told as DICOM ({type(error).__name__})") from None
     return ResultObject(str(result.SOPInstanceUID), str(result.SOPClassUID), file.getvalue())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from edgecxr.clinic import spool
 from edgecxr.clinic.report import ResultObject, dicom_results
 from edgecxr.clinic.spool import Entry
-from edgecxr.errors import ResultRefused, UnavailableError
+from edgecxr.errors import ResultRefused
 from edgecxr.records.prediction import Prediction
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.session import Session
@@ -26,10 +26,12 @@ def score(session: Session, entry: Entry, targets: Sequence[str], *, heat_map: b
 
     A film of which no result can be made is given up, with the reason in its journal.
     """
-    if entry.history.attempts >= MAX_ATTEMPTS:
+    if entry.history.attempts >= MAX_ATTEMPTS and not entry.begun:
         _give_up(entry, "ended_the_program", f"{MAX_ATTEMPTS} attempts to score the film ended the program")
         return
-    entry.note("scoring")
+    if not entry.begun:  # a disk that stays full ends no program, however often results can't be kept
+        entry.note("scoring")
+        entry.begun = True
     data = entry.film.read_bytes()
     try:
         prediction, results = answer(session, data, heat_map=heat_map)
@@ -58,12 +60,7 @@ def answer(session: Session, data: bytes, *, heat_map: bool) -> tuple[Prediction
         prediction, evidence = pipeline.explain(session, data)
     else:
         (prediction,), evidence = pipeline.score(session, [data]), None
-    try:
-        return prediction, dicom_results(data, prediction, session.bundle, evidence=evidence)
-    except (ResultRefused, UnavailableError, MemoryError):
-        raise
-    except Exception as error:  # of whatever somebody's headers do to the libraries that write them anew
-        raise ResultRefused(f"the result can't be told as DICOM ({type(error).__name__})") from None
+    return prediction, dicom_results(data, prediction, session.bundle, evidence=evidence)
 
 
 def _give_up(entry: Entry, code: str, reason: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class Settings:
     targets: tuple[Target, ...] = ()
     patience: Patience = field(default_factory=Patience)
     heat_map: bool = False
+    send_tls: ssl.SSLContext | None = None  # by which results go out
 
 
 class Node:
@@ -50,13 +52,13 @@ class Node:
         self._to_score: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
-        patience = settings.patience
-        self._senders = [Sender(settings.address.aet, target, patience, spool.settle) for target in settings.targets]
+        own, patience, tls = settings.address.aet, settings.patience, settings.send_tls
+        self._senders = [Sender(own, target, patience, spool.settle, tls) for target in settings.targets]
         for entry in sorted(spool.left(), key=lambda entry: entry.history.attempts):  # what may end it once more, last
             self._go_on(entry)
         self._workers = [
             threading.Thread(target=self._score, name=f"edgecxr-{number}", daemon=True)
-            for number in range(session.plan.workers)
+            for number in range(session.plan.workers + 1)  # one keeps its results while the others score
         ]
         for worker in self._workers:
             worker.start()

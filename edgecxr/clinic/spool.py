@@ -8,8 +8,8 @@
     failed/NAME/     was given up; stays until somebody takes it up again or away
     incoming/        what a kill left half received; emptied at each start
 
-A folder changes its place by one rename. Everything is synced before the sender hears of it, and nothing that waits or
-failed is ever removed.
+A folder changes its place by one rename, and its journal says where it belongs: a rename that a power cut takes back is
+made again. Everything is synced before the sender hears of it, and nothing that waits or failed is ever removed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Entry:
 
     def __init__(self, folder: Path, history: History) -> None:
         self.folder, self.history, self.lock = folder, history, threading.RLock()
+        self.begun = False  # whether this process has noted that it scores the film
 
     @property
     def name(self) -> str:
@@ -169,8 +170,6 @@ class Spool:
         target = self.folder / place / folder.name
         with self._moving:
             folder.rename(target)
-            sync_folder(target.parent)
-            sync_folder(folder.parent)
         return target
 
     def taken_up(self, targets: tuple[str, ...]) -> Iterator[Entry]:
@@ -187,6 +186,7 @@ class Spool:
             entry.note("requeued", sync=True, targets=targets)
             entry.folder = self._move(folder, "films")
             yield entry
+        sync_folder(self.folder / "films")
         marker.unlink(missing_ok=True)
 
     def clean(self) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydicom import dcmread
 from pynetdicom import AE, evt
 from pynetdicom.transport import AssociationSocket
@@ -51,14 +54,20 @@ class Archive:
     got: list[tuple[str, str]] = field(default_factory=list)  # (SOP Instance UID, SHA-256 of its data set)
     answer: Callable[[int], int | None] = lambda number: 0x0000
     server: Any = None
+    tls: ssl.SSLContext | None = None
+    handlers: list[Any] = field(default_factory=list)  # further ones, of pynetdicom's events
+    max_pdu: int = 16382
 
     def open(self) -> None:
         ae = AE("ARCHIVE")
         ae.add_supported_context(SR)
         ae.add_supported_context("1.2.840.10008.5.1.4.1.1.7")
         ae.add_supported_context(CR)
-        handlers: list[Any] = [(evt.EVT_C_STORE, self._store)]
-        self.server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        ae.maximum_pdu_size = self.max_pdu
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._store), *self.handlers]
+        self.server = ae.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.tls
+        )
         assert self.server is not None
         self.port = self.server.server_address[1]
 
@@ -99,6 +108,19 @@ def send(port: int, *films: bytes, called: str = "EDGECXR", calling: str = "MODA
         return [0x10000]
     finally:
         association.release()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-made certificate for this machine, and its key."""
+    folder.mkdir(exist_ok=True)
+    paths = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    more = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", str(paths[0]), "-keyout", str(paths[1])]
+    try:
+        subprocess.run([*command, *more], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no openssl here")
+    return paths
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:

@@ -88,6 +88,7 @@ def test_what_was_given_up_is_shown_and_asked_for_again(tmp_path: Path, edgecxr:
         (["--allow", "A@host.invalid"], "without an IPv4 address: host.invalid"),
         (["--aet", "A" * 17], "an AE title has 1 to 16 characters"),
         (["--tls", "no.pem", "no.key"], "--tls takes a certificate and its key"),
+        (["--send-tls", "no.pem"], "--send-tls takes certificates of authorities"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_taken(

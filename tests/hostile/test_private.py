@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 import dicoms
+from clinic import ends
 from common import ROOT, noisy
 from edgecxr.clinic import source
 from hostile import measure
@@ -125,21 +126,34 @@ def test_no_canary_on_any_output(folder: Path, tiny_bundle: Path, tmp_path: Path
         assert {row["status"] for row in rows} == {"scored", "rejected"}
 
 
-def test_results_as_dicom_name_the_patient_in_their_place_only(tiny_bundle: Path, tmp_path: Path) -> None:
-    """Canaries wherever a film names somebody; half of the films are damaged within them."""
+def named_film(number: int, study: str = "1.2.826.0.1.9") -> bytes:
+    """A film with its canary wherever a film names somebody."""
     private = Dataset()
     private.PatientID = private.IssuerOfPatientID = canary(1)
     private.add_new(0x00091001, "LT", canary(2))
+    words = canary(number)
+    named = ("PatientName", "PatientID", "StudyDescription", "StationName", "OperatorsName", "ImageComments")
+    uids = {f"{level}InstanceUID": f"1.2.826.0.1.{number}.{place}" for place, level in enumerate(("SOP", "Series"))}
+    tags = {"StudyInstanceUID": study, "AcquisitionDate": words[:8], **uids}
+    nested = {"OtherPatientIDsSequence": Sequence([private]), "RequestAttributesSequence": Sequence([private])}
+    return dicoms.film(noisy((96, 80), number), **tags, **dict.fromkeys(named, words), **nested)
+
+
+def assert_named_in_its_place(path: Path) -> None:
+    """A result names its patient, in the modules of patient and study alone."""
+    assert CANARY.search(path.read_bytes())
+    result = pydicom.dcmread(path)
+    for keyword in (source.PATIENT | source.STUDY) & {element.keyword for element in result}:
+        del result[keyword]
+    assert_silent(str(result).encode(), path.name.encode())
+
+
+def test_results_as_dicom_name_the_patient_in_their_place_only(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Canaries wherever a film names somebody; half of the films are damaged within them."""
     rng, folder = np.random.default_rng(8), tmp_path / "in"
     folder.mkdir()
     for number in range(12):
-        words = canary(number)
-        named = ("PatientName", "PatientID", "StudyDescription", "StationName", "OperatorsName", "ImageComments")
-        uids = {f"{level}InstanceUID": f"1.2.826.0.1.{number}.{place}" for place, level in enumerate(("SOP", "Series"))}
-        tags = {"StudyInstanceUID": "1.2.826.0.1.9" if number % 5 else words, "AcquisitionDate": words[:8], **uids}
-        nested = {"OtherPatientIDsSequence": Sequence([private]), "RequestAttributesSequence": Sequence([private])}
-        texts = dict.fromkeys(named, words)
-        data = bytearray(dicoms.film(noisy((96, 80), number), **tags, **texts, **nested))
+        data = bytearray(named_film(number) if number % 5 else named_film(number, canary(number)))
         if number % 2:
             places = [match.start() for match in CANARY.finditer(data)]
             for place in rng.choice(places, 2):
@@ -154,11 +168,37 @@ def test_results_as_dicom_name_the_patient_in_their_place_only(tiny_bundle: Path
     results = list((tmp_path / "out").iterdir())
     assert len(results) >= 8
     for path in results:
-        assert CANARY.search(path.read_bytes())
-        result = pydicom.dcmread(path)
-        for keyword in (source.PATIENT | source.STUDY) & {element.keyword for element in result}:
-            del result[keyword]
-        assert_silent(str(result).encode(), path.name.encode())
+        assert_named_in_its_place(path)
+
+
+def test_a_node_names_the_patient_in_its_spools_films_and_results_only(tiny_bundle: Path, tmp_path: Path) -> None:
+    """As talkative as it gets; one result is refused by its target, and one film has none."""
+    archive, spool = ends.Archive(), tmp_path / "spool"
+    archive.answer = lambda number: 0xA900 if number == 1 else 0x0000
+    archive.open()
+    options = ["--spool", spool, "-m", tiny_bundle, "--engine", "onnxruntime", "--port", 0, "--keep-free", 0, "-v"]
+    options += ["--send", archive.target, "--heat-map"]
+    environment = {**os.environ, "EDGECXR_TRACEBACK": "1", "PYTHONWARNINGS": "always", "PYTHONDEVMODE": "1"}
+    command = [sys.executable, "-m", "edgecxr", "listen", *map(str, options)]
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=tmp_path)
+    assert node.stdout is not None
+    ready = node.stdout.readline()
+    films = [named_film(number) for number in range(3)] + [named_film(3, "1.2.x")]
+    assert ends.send(int(ready.split()[-1]), *films) == [0] * 4
+    ends.wait_for(lambda: ends.films(spool, "failed") == 1 and len(archive.got) >= 1)
+    ends.wait_for(lambda: b"refused" in b"".join(path.read_bytes() for path in spool.glob("*/*/journal.jsonl")))
+    node.terminate()
+    out, err = node.communicate(timeout=60)
+    archive.close()
+    status = subprocess.run([*command[:4], "--spool", spool, "--status"], capture_output=True, check=True).stdout
+    assert b"received" in err
+    assert_silent(ready, out, err, status, *(str(path).encode() for path in tmp_path.rglob("*")))
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    results = [path for path in written if path.suffix == ".dcm" and path.name != "film.dcm"]
+    assert len(results) == 6
+    for path in results:
+        assert_named_in_its_place(path)
+    assert_silent(*(path.read_bytes() for path in written if path.suffix != ".dcm"))
 
 
 def test_no_canary_in_a_hosts_log_or_in_a_traceback(folder: Path, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kills.mounts import mounting
 from kills.runs import Task, answers, pictures, whole
 
 OLD = b"precious\n"
@@ -85,12 +86,7 @@ def test_a_csv_that_does_not_fit_leaves_its_journal(task: Task) -> None:
 
 def in_namespace(script: str) -> subprocess.CompletedProcess[str]:
     """Run a shell script where it may mount; skips where that can't be had."""
-    for way in (["unshare", "-m"], ["unshare", "-rm"]):
-        if shutil.which("unshare") and subprocess.run([*way, "true"], capture_output=True, check=False).returncode == 0:
-            tried = subprocess.run([*way, "sh", "-c", "mount -t tmpfs none /mnt"], capture_output=True, check=False)
-            if tried.returncode == 0:
-                return subprocess.run([*way, "sh", "-c", script], capture_output=True, text=True, check=False)
-    pytest.skip("no file system can be mounted here")
+    return subprocess.run([*mounting(), "sh", "-c", script], capture_output=True, text=True, check=False)
 
 
 def shell(task: Task, *options: str) -> str:
