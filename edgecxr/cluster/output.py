@@ -61,6 +61,19 @@ class Header:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of the records, and what is to be known of it without reading it."""
+
+    parquet: bytes
+    records: int
+    statuses: Mapping[str, int]
+    labels: Mapping[str, int]
+    again: int  # records that --resume makes anew
+    made_by: Mapping[str, Any]  # the provenance of all of them
+    plan: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Entry:
     """A part that is whole: a line of the journal."""
 
@@ -194,37 +207,28 @@ class Output:
         except OSError:
             return False
 
-    def add(
-        self,
-        part: int,
-        parquet: bytes,
-        made_by: Mapping[str, Any],
-        *,
-        records: int,
-        statuses: Mapping[str, int],
-        labels: Mapping[str, int],
-        again: int,
-    ) -> None:
+    def add(self, number: int, part: Part) -> None:
         """Keep a part: whole under its name, and then in the journal.
 
         Raises UnavailableError where something else made it than the parts before, StorageError where it can't be kept.
         """
         if self.left.made_by is None:
-            self.left.made_by = dict(made_by)
+            self.left.made_by = dict(part.made_by)
             self._append({"made_by": self.left.made_by})
-        check_same(self.left.made_by, made_by)
-        name = file_of(part)
+        check_same(self.left.made_by, part.made_by)
+        name = file_of(number)
         try:
             with storage.replacing_bytes(self.folder / name, self.folder / f".{name}.tmp") as file:
-                file.write(parquet)
+                file.write(part.parquet)
         except OSError as error:
             raise StorageError(
                 f"records can't be kept any more ({error.strerror}); those before are, and --resume goes on: "
                 f"{self.folder}"
             ) from None
-        entry = Entry(part, name, hashlib.sha256(parquet).hexdigest(), records, dict(statuses), dict(labels), again)
+        sha256 = hashlib.sha256(part.parquet).hexdigest()
+        entry = Entry(number, name, sha256, part.records, dict(part.statuses), dict(part.labels), part.again)
         self._append(asdict(entry))
-        self.left.entries[part] = entry
+        self.left.entries[number] = entry
 
     def counts(self) -> tuple[Counter[str], Counter[str]]:
         """(statuses, labels) of the parts that are there."""

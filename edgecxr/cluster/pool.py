@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from functools import partial
 from typing import Any
 
 from edgecxr import errors
+from edgecxr.cluster.output import Part
 from edgecxr.cluster.store import NEEDED
-from edgecxr.cluster.worker import Parcel, Part, Settings, Worker
+from edgecxr.cluster.worker import Parcel, Settings, Worker
 from edgecxr.errors import EdgecxrError, UnavailableError, UsageError
 from edgecxr.system import machine
 
@@ -27,7 +29,7 @@ log = logging.getLogger(__name__)  # names no picture
 
 LOCAL = "local"
 ANSWER_SECONDS = 5.0  # for a Ray to answer at all
-# A part is scored again where its worker died. One that kills each of them (a file that a decoder dies of) ends the run.
+# A part is scored again where its worker died. One that kills each of them (a decoder dies of a file) ends the run.
 MAX_RETRIES = 10
 STARTS = 3  # Ray gives its own processes half a minute, which a busy machine may exceed
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
@@ -159,18 +161,21 @@ class Pool:
         import ray
         from ray.data import ActorPoolStrategy
 
-        # The driver holds all that is to do, and paths are much alike.
-        tables = [pa.table({"part": [number], "lines": [zlib.compress(lines, 1)]}) for number, lines in parts]
-        scored = ray.data.from_arrow(tables).map_batches(
-            _Scorer,
-            fn_constructor_args=(*self._arguments, size),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=self._cpus,
-            num_gpus=1 if self._gpu else None,
-            compute=ActorPoolStrategy(min_size=1, max_size=self._workers, initial_size=self._workers),
-            ray_remote_args_fn=partial(dict, max_task_retries=MAX_RETRIES),
-        )
+        options: dict[str, Any] = {
+            "num_cpus": self._cpus,
+            "num_gpus": 1 if self._gpu else None,
+            "compute": ActorPoolStrategy(min_size=1, max_size=self._workers, initial_size=self._workers),
+            "ray_remote_args_fn": partial(dict, max_task_retries=MAX_RETRIES),
+            "fn_constructor_args": (*self._arguments, size),
+            "batch_size": None,  # a block is a part
+            "batch_format": "pyarrow",
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a later Ray has other names for some of these
+            # The driver holds all that is to do, and paths are much alike.
+            waiting = [pa.table({"part": [number], "lines": [zlib.compress(lines, 1)]}) for number, lines in parts]
+            scored = ray.data.from_arrow(waiting).map_batches(_Scorer, **options)
+        del waiting
         try:
             for batch in scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for row in batch.to_pylist():

@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -119,19 +119,25 @@ def score(
     job = Job(place)
     said = request.said(bundle)
     with Output(place, overwrite=overwrite, going_on=going_on) as output:
-        if output.left.header is not None:
+        anew = output.left.header is None
+        found = listing.find(request.paths, recursive=request.recursive)
+        if anew:  # what can't be listed is told before a cluster is waited for
+            found = itertools.chain([next(found, None)], found)
+        else:
             check_asked(output.header, said, output.folder)
-        if output.left.header is None or _todo(output):
-            found = listing.find(request.paths, recursive=request.recursive)
-            if output.left.header is None:  # what can't be listed is told before a cluster is waited for
-                found = itertools.chain([next(found, None)], found)
+        left = [] if anew else _todo(output)
+        job.resumed = sum(entry.records for part, entry in output.left.entries.items() if part not in set(left))
+        if anew or left:
             with pool.joined(address) as size:
                 workers, settings = _shape(request, size)
-                if output.left.header is None:
+                if anew:
                     inputs, skipped, sha256 = listing.write(output.folder, found, request.limit)
                     output.begin(Header(said, inputs, skipped, sha256, listing.part_size(inputs, workers)))
+                    left = _todo(output)
                 job.shape = {"workers": workers, "threads": settings.threads, "batch_size": settings.batch_size or 0}
-                job.signal = _score(request, bundle, output, settings, workers, job, begin, advance)
+                begin(output.header.inputs, job.resumed)
+                crew = _crew(request, bundle, settings, workers)
+                job.signal = _score(crew, output, set(left), job, advance)
         job.statuses, job.labels = output.counts()
         job.made_by = output.left.made_by or {}
         job.skipped, job.parts = output.header.skipped, len(output.left.entries)
@@ -170,40 +176,25 @@ def _shape(request: Request, size: pool.Size) -> tuple[int, Settings]:
     )
 
 
-def _score(
-    request: Request,
-    bundle: Bundle,
-    output: Output,
-    settings: Settings,
-    workers: int,
-    job: Job,
-    begin: Callable[[int, int], object],
-    advance: Callable[[int], object],
-) -> int | None:
-    """Have every part made that is to do, and keep each; the signal that ended it before its end."""
-    header = output.header
-    left = _todo(output)
-    job.resumed = sum(entry.records for part, entry in output.left.entries.items() if part not in set(left))
-    begin(header.inputs, job.resumed)
-    log.info("%d of %d parts are to do", len(left), listing.count_parts(header.inputs, header.part_size))
+def _crew(request: Request, bundle: Bundle, settings: Settings, workers: int) -> pool.Pool:
     names = {path: name for name, path in NAMED.items()}
     name = names.get(bundle.path, bundle.path.name)
     files = pack(bundle, golden=request.self_test)
-    crew = pool.Pool(settings, name, bundle.digest, files, workers, gpu=request.on_gpus)
-    parts = listing.parts(output.folder, header.part_size, set(left), header.listing_sha256)
+    return pool.Pool(settings, name, bundle.digest, files, workers, gpu=request.on_gpus)
+
+
+def _score(
+    crew: pool.Pool, output: Output, left: Collection[int], job: Job, advance: Callable[[int], object]
+) -> int | None:
+    """Have every part made that is `left` to do, and keep each; the signal that ended it before its end."""
+    header = output.header
+    log.info("%d of %d parts are to do", len(left), listing.count_parts(header.inputs, header.part_size))
+    parts = listing.parts(output.folder, header.part_size, left, header.listing_sha256)
     waiting: SimpleQueue[Any] = SimpleQueue()
     stopped = StopOnSignal(lambda: waiting.put(None))
     with stopped:
         for number, part in _pulled(crew.results(parts, header.part_size), waiting):
-            output.add(
-                number,
-                part.parquet,
-                part.made_by,
-                records=part.records,
-                statuses=part.statuses,
-                labels=part.labels,
-                again=part.again,
-            )
+            output.add(number, part)
             job.shape["batch_size"] = part.plan["batch_size"]
             advance(part.records)
     return stopped.signal

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import edgecxr
 from edgecxr.bundle import MANIFEST, NAMED, Bundle, load
 from edgecxr.cluster import listing, table
+from edgecxr.cluster.output import Part
 from edgecxr.cluster.store import Listed, Store, is_address
 from edgecxr.device.golden import self_test
 from edgecxr.engines.select import ANYTHING, Asked
@@ -63,19 +63,6 @@ class Settings:
     batch_size: int | None = None
     self_test: bool = False
     stores: tuple[str, ...] = ()  # the addresses that were given, with what stands in them for the store alone
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the records, and what is to be known of it without reading it."""
-
-    parquet: bytes
-    records: int
-    statuses: Mapping[str, int]
-    labels: Mapping[str, int]
-    again: int  # records that --resume makes anew
-    made_by: Mapping[str, Any]  # the provenance of all of them
-    plan: Mapping[str, int]
 
 
 class Worker:
