@@ -16,10 +16,10 @@ from edgecxr.system import storage
 
 NAME = "_inputs.jsonl.gz"  # readers of Parquet pass over names with an underscore
 
-# Pictures of a part. A killed worker scores its parts once more, so that they are small; each costs the driver some
-# kilobytes for as long as the run lasts, so that there aren't many; and at the end workers wait for the last ones.
+# Pictures of a part. A killed worker scores its parts once more, so that they are small; each costs Ray's driver 50 kB
+# of memory for as long as the run lasts, so that there aren't many; and at the end workers wait for the last ones.
 MAX_PICTURES, MIN_PICTURES = 256, 16
-MAX_PARTS = 4096
+MAX_PARTS = 1024
 PARTS_A_WORKER = 16
 
 
@@ -68,7 +68,7 @@ def write(folder: Path, found: Iterable[Listed | None], limit: int | None = None
 def part_size(inputs: int, workers: int) -> int:
     """How many pictures a part has."""
     even = -(-inputs // (PARTS_A_WORKER * workers))
-    return max(min(max(even, MIN_PICTURES), MAX_PICTURES), -(-inputs // MAX_PARTS))
+    return max(min(max(even, MIN_PICTURES), MAX_PICTURES), min(even, -(-inputs // MAX_PARTS)))
 
 
 def count_parts(inputs: int, size: int) -> int:

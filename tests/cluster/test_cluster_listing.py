@@ -150,9 +150,9 @@ def test_nothing_to_score_is_told(tmp_path: Path, picture: Callable[..., Path]) 
 
 @pytest.mark.parametrize(
     ("inputs", "workers", "size"),
-    [(1, 2, 16), (600, 2, 19), (10_000, 2, 256), (10_000, 64, 16), (1_000_000, 2, 256), (10_000_000, 2, 2442)],
+    [(1, 2, 16), (600, 2, 19), (10_000, 2, 256), (10_000, 64, 16), (1_000_000, 2, 977), (10_000_000, 2000, 313)],
 )
 def test_parts_are_small_and_not_too_many(inputs: int, workers: int, size: int) -> None:
-    # 600 / (16 * 2) = 18.75; 10,000,000 / 4,096 = 2,441.4
+    # 600 / (16 * 2) = 18.75; 1,000,000 / 1,024 = 976.6; 10,000,000 / (16 * 2,000) = 312.5
     assert listing.part_size(inputs, workers) == size
-    assert listing.count_parts(inputs, size) <= listing.MAX_PARTS
+    assert listing.count_parts(inputs, size) <= max(listing.MAX_PARTS, listing.PARTS_A_WORKER * workers)

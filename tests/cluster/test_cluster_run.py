@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
@@ -19,8 +19,9 @@ from edgecxr.cluster import pool
 from edgecxr.cluster.output import JOURNAL, Part
 from edgecxr.cluster.worker import Parcel, Settings, Worker
 from edgecxr.errors import UnavailableError
+from records_of import rows, same
 
-parquet = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("pyarrow")
 
 Edgecxr = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -74,22 +75,6 @@ def films(tmp_path: Path, picture: Callable[..., Path]) -> Path:
         source = cut if number % 17 == 5 else originals[number % 2]
         (tmp_path / "in" / f"{number:02}.png").symlink_to(source)
     return tmp_path / "in"
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    return [row for part in sorted(folder.glob("part-*")) for row in parquet.read_table(part).to_pylist()]
-
-
-def same(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records without when they were made, and with an error as the Parquet has it."""
-    found = []
-    for record in records:
-        row = {key: value for key, value in record.items() if key not in ("time_utc", "error")}
-        if "error" in record:
-            error = record["error"] or {}
-            row |= {"error_code": error.get("code"), "error_message": error.get("message")}
-        found.append(row)
-    return found
 
 
 def test_its_records_are_those_of_infer_in_the_order_of_the_inputs(
