@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -58,6 +59,9 @@ def joined(address: str) -> Iterator[Size]:
     another version or doesn't let this process in.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # What still waits for a part when this one leaves would otherwise begin a Ray of its own.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else its C++ tells stderr of each actor
     folder = None
     if address == LOCAL:
         folder = tempfile.mkdtemp(prefix="edgecxr-ray-")
@@ -67,15 +71,25 @@ def joined(address: str) -> Iterator[Size]:
         ray = _ray()
         if folder is None:
             _probe(address)
-        _init(ray, address, folder)
-        try:
-            found = ray.cluster_resources()
-            yield Size(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
-        finally:
-            ray.shutdown()
+        with redirect_stdout(_Said()):
+            _init(ray, address, folder)
+            try:
+                found = ray.cluster_resources()
+                yield Size(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+            finally:
+                ray.shutdown()
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Said(io.TextIOBase):
+    """Ray tells of dead workers on stdout, on which the run's summary stands; it goes into the log."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            log.info("ray: %s", text.strip())
+        return len(text)
 
 
 def _ray() -> Any:
