@@ -15,7 +15,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -123,10 +123,16 @@ def parse(lines: Iterable[bytes], where: Path) -> Left:
     return left
 
 
-def todo(parts: int, entries: Mapping[int, Entry], is_whole: Callable[[Entry], bool]) -> list[int]:
-    """The parts that are still to do: without a line, whose file isn't the one of the line, or with records that are to
-    be made anew."""
-    return [part for part in range(parts) if (entry := entries.get(part)) is None or entry.again or not is_whole(entry)]
+def todo(
+    parts: int, entries: Mapping[int, Entry], is_whole: Callable[[Entry], bool], *, again: bool = True
+) -> list[int]:
+    """The parts that are still to do: without a line, whose file isn't the one of the line, or, with `again`, with
+    records that are to be made anew."""
+    return [
+        part
+        for part in range(parts)
+        if (entry := entries.get(part)) is None or (entry.again and again) or not is_whole(entry)
+    ]
 
 
 def check(path: Path, *, overwrite: bool, going_on: bool) -> Place:
@@ -238,13 +244,14 @@ class Output:
             labels.update(entry.labels)
         return statuses, labels
 
-    def finish(self) -> None:
-        """Give the folder the name that was asked for; raises StorageError where that fails: it stays what it is."""
+    def finish(self, drop: Sequence[str] = ()) -> None:
+        """Give the folder the name that was asked for, without the files `drop`; raises StorageError where that fails:
+        it stays what it is."""
         self._journal.close()
         target, former = self.place.target, self.place.target.with_name(f"{self.place.target.name}.former")
         try:
-            for scratch in self.folder.glob(".*.tmp"):
-                scratch.unlink()
+            for file in (*self.folder.glob(".*.tmp"), *(self.folder / name for name in drop)):
+                file.unlink(missing_ok=True)
             shutil.rmtree(former, ignore_errors=True)  # of a run that was killed just here
             if target.exists():
                 target.rename(former)

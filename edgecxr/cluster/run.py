@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import logging
 import threading
 import time
@@ -50,11 +52,15 @@ class Request:
         return self.asked.device in ("cuda", "tensorrt")
 
     def said(self, bundle: Bundle) -> dict[str, Any]:
-        """What makes the records what they are, as the journal keeps it: no secret of an address is in it."""
+        """What makes the records what they are, as the journal keeps it: no secret of an address is in it, and with
+        `hash` no name."""
         relative = any(not is_address(path) and not Path(path).is_absolute() for path in self.paths)
+        paths = [shown(path) if is_address(path) else path for path in self.paths]
+        places = {"paths": paths, "folder": str(Path.cwd()) if relative else None}
+        if self.name_by == "hash":
+            places = {"paths": hashlib.sha256(json.dumps(places).encode("ascii")).hexdigest()}
         return {
-            "paths": [shown(path) if is_address(path) else path for path in self.paths],
-            "folder": str(Path.cwd()) if relative else None,
+            **places,
             "recursive": self.recursive,
             "limit": self.limit,
             "bundle_sha256": bundle.digest,
@@ -122,7 +128,7 @@ def score(
         anew = output.left.header is None
         found = listing.find(request.paths, recursive=request.recursive)
         if anew:  # what can't be listed is told before a cluster is waited for
-            found = itertools.chain([next(found, None)], found)
+            found = itertools.chain(list(itertools.islice(found, 1)), found)
         else:
             check_asked(output.header, said, output.folder)
         left = [] if anew else _todo(output)
@@ -142,14 +148,16 @@ def score(
         job.made_by = output.left.made_by or {}
         job.skipped, job.parts = output.header.skipped, len(output.left.entries)
         if job.signal is None:
-            output.finish()
+            output.finish(drop=(listing.NAME,) if request.name_by == "hash" else ())  # it holds names
     job.seconds = time.perf_counter() - started
     return job
 
 
 def _todo(output: Output) -> list[int]:
     header = output.header
-    return todo(listing.count_parts(header.inputs, header.part_size), output.left.entries, output.is_whole)
+    parts = listing.count_parts(header.inputs, header.part_size)
+    again = (output.folder / listing.NAME).exists()  # else it is a whole one whose listing was dropped
+    return todo(parts, output.left.entries, output.is_whole, again=again)
 
 
 def _shape(request: Request, size: pool.Size) -> tuple[int, Settings]:

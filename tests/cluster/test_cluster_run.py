@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import pytest
 
-from edgecxr.cluster import pool
+from edgecxr.cluster import listing, pool
 from edgecxr.cluster.output import JOURNAL, Part
 from edgecxr.cluster.worker import Parcel, Settings, Worker
 from edgecxr.errors import UnavailableError
@@ -178,6 +178,26 @@ def test_no_secret_of_an_address_is_kept(
     assert done.returncode == 1, done.stderr
     assert b"hunter2" not in (out / JOURNAL).read_bytes()
     assert {row["path"].rpartition("/")[0] for row in rows(out)} == {f"file://{films}"}
+
+
+def test_by_hash_no_name_is_left(
+    edgecxr: Edgecxr, here: type[Here], tmp_path: Path, tiny_bundle: Path, films: Path
+) -> None:
+    out, named = tmp_path / "out", films.rename(tmp_path / "canary")
+    (named / "00-canary.png").symlink_to("gone")
+    call = ("infer", named, "--ray", "local", "-m", tiny_bundle, "-o", out, "-q", "--id", "hash")
+    here.broken_after = 1
+    edgecxr(*call)
+    here.broken_after = None
+    done = edgecxr(*call, "--resume")
+    assert done.returncode == 1, done.stderr
+    assert not (out / listing.NAME).exists()
+    assert all(b"canary" not in file.read_bytes() for file in out.iterdir())
+    assert "canary" not in str(rows(out))
+    here.scored.clear()
+    assert edgecxr(*call, "--resume").returncode == 1  # nothing can be read again, and the folder stays
+    assert here.scored == []
+    assert len(rows(out)) == 41
 
 
 @pytest.mark.parametrize(
