@@ -340,6 +340,12 @@ def at(port: int, what: str = "films/a") -> str:
     return f"s3://{what}?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
 
 
+def closed(port: int, after: bytes) -> None:
+    """After how many requests moto asks for rights, which nobody has."""
+    address, kind = f"http://127.0.0.1:{port}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+    urllib.request.urlopen(urllib.request.Request(address, data=after, method="POST", headers=kind)).close()
+
+
 def test_a_bucket_is_scored_through_a_slow_store(
     cluster: Cluster, s3: int, films: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -363,13 +369,12 @@ def test_a_bucket_without_rights_or_that_is_not_there_is_one_sentence(
     run = cluster.infer(at(s3, "elsewhere/a"), "-m", tiny_bundle, "-o", tmp_path / "out")
     _, err = run.communicate(timeout=RUN_SECONDS)
     assert (run.returncode, err.count("\n")) == (2, 1), err
-    asked = f"http://127.0.0.1:{s3}/moto-api/reset-auth"
-    urllib.request.urlopen(urllib.request.Request(asked, data=b"0", method="POST")).close()
+    closed(s3, b"0")
     try:
         run = cluster.infer(at(s3), "-m", tiny_bundle, "-o", tmp_path / "out")
         _, err = run.communicate(timeout=RUN_SECONDS)
     finally:
-        urllib.request.urlopen(urllib.request.Request(asked, data=b"inf", method="POST")).close()
+        closed(s3, b"inf")
     assert (run.returncode, err.count("\n")) == (2, 1), err
     assert "can't be listed" in err
     assert err.strip().endswith("s3://films/a")
