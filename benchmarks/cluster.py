@@ -42,7 +42,7 @@ from edgecxr.pictures import files
 
 SCHEMA = 1
 HERE = Path(__file__).parent
-NICE = os.environ.get("RAY_worker_niceness", "15")  # what Ray gives its workers; it counts where a machine is busy
+NICE = os.environ.get("RAY_worker_niceness", "15")  # noqa: SIM112 (of Ray's workers: it counts where a machine is busy)
 FINISHED = 4  # parts after which a driver is ended whose memory is measured
 
 
