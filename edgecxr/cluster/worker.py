@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import tempfile
@@ -14,12 +15,13 @@ from pathlib import Path, PurePosixPath
 
 import edgecxr
 from edgecxr.bundle import MANIFEST, NAMED, Bundle, load
-from edgecxr.cluster import listing, table
+from edgecxr.cluster import listing
 from edgecxr.cluster.output import Part
 from edgecxr.cluster.store import Listed, Store, is_address
 from edgecxr.device.golden import self_test
 from edgecxr.engines.select import ANYTHING, Asked
 from edgecxr.errors import BundleError, UnavailableError
+from edgecxr.records import parquet
 from edgecxr.records.prediction import Prediction
 from edgecxr.records.resume import TRIED_AGAIN, NameBy
 from edgecxr.scoring import pipeline
@@ -88,8 +90,10 @@ class Worker:
             first = number * size + 1
             predictions = [prediction.without_name(first + row) for row, prediction in enumerate(predictions)]
         labels, made_by = self._session.bundle.labels, self._session.provenance
+        table = io.BytesIO()
+        parquet.write(table, (prediction.to_record(labels) for prediction in predictions), labels)
         return Part(
-            table.to_parquet([prediction.to_record(labels) for prediction in predictions], labels),
+            table.getvalue(),
             len(predictions),
             Counter(prediction.status for prediction in predictions),
             Counter(prediction.label for prediction in predictions if prediction.label is not None),
