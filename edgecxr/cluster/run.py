@@ -60,13 +60,13 @@ class Request:
         if self.name_by == "hash":
             places = {"paths": hashlib.sha256(json.dumps(places).encode("ascii")).hexdigest()}
         return {
+            "id": self.name_by,
             **places,
             "recursive": self.recursive,
             "limit": self.limit,
             "bundle_sha256": bundle.digest,
             "abstain": self.wish.abstain,
             "abstain_at": self.wish.at,
-            "id": self.name_by,
             "records_schema": SCHEMA,
         }
 
