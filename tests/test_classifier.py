@@ -78,6 +78,13 @@ def test_one_path_is_no_stream_and_no_bytes_are_no_picture(classifier: Classifie
     assert classifier.predict(b"").error_code == "empty"
 
 
+def test_bytes_have_the_limit_of_a_file(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgecxr.pictures.files.MAX_BYTES", 3)
+    rejected = classifier.predict(b"four")
+    assert (rejected.error_code, rejected.sha256, rejected.bytes) == ("too_large", None, None)
+    assert classifier.predict(b"six").error_code == "not_an_image"
+
+
 def test_evidence_sums_to_the_logits_less_the_bias(classifier: Classifier, picture: Callable[..., Path]) -> None:
     path = picture()
     evidence = classifier.evidence(path)

@@ -8,7 +8,7 @@ walks the protobuf messages (onnx.proto of ONNX 1.21) as far as tensors can stan
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgecxr.errors import BundleError
 
@@ -29,6 +29,10 @@ _FIELDS: dict[str, dict[int, str]] = {
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a tensor
 _METADATA = 14  # of a model
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+# TensorProto.DataType -> the same in Triton's words, of what our networks take and give.
+ELEMENTS = {1: "TYPE_FP32", 2: "TYPE_UINT8", 10: "TYPE_FP16"}
+Tensor = tuple[str, tuple[int, ...]]  # of ELEMENTS; the dimensions behind the batch's, -1 where one is free
 
 # Fields of a TFLite file's Model table that its converter writes: version to signature_defs. Those after them name
 # buffers in other files.
@@ -132,6 +136,43 @@ def has_ood(data: bytes, kind: str) -> bool:
         return b"ood" in _onnx_outputs(data) if kind == "onnx" else _tflite_outputs(data) == 3
     except (IndexError, struct.error):
         raise BundleError(f"the artifact is no whole {kind} file") from None
+
+
+def onnx_tensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The inputs and the outputs of an ONNX file that `check` let pass, by name, in its order.
+
+    Raises BundleError where the file doesn't say a kind of `ELEMENTS` and a shape of one.
+    """
+    try:
+        inputs, outputs = (
+            {
+                data[a:b].decode("utf-8", "replace"): _onnx_tensor(data, value, behind)
+                for value, behind in _within(data, 0, len(data), (7, field))  # graph
+                for a, b in _messages(data, value, behind, 1)  # name
+            }
+            for field in (11, 12)  # input, output
+        )
+    except (IndexError, KeyError):
+        raise BundleError("the artifact doesn't say of which kind and shape its inputs and outputs are") from None
+    return inputs, outputs
+
+
+def _onnx_tensor(data: bytes, position: int, end: int) -> Tensor:
+    """The kind and shape in a ValueInfoProto; raises IndexError or KeyError where there is none."""
+    start, behind = [(end, end), *_within(data, position, end, (2, 1))][-1]  # type, tensor_type
+    kind = ELEMENTS[dict(_numbers(data, start, behind))[1]]  # elem_type
+    # shape, dim, dim_value
+    dims = [dict(_numbers(data, a, b)).get(1, -1) for a, b in _within(data, start, behind, (2, 1))]
+    return kind, tuple(dims[1:])
+
+
+def _within(data: bytes, position: int, end: int, path: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where each message at the end of a path of fields begins and ends."""
+    if not path:
+        yield position, end
+        return
+    for a, b in _messages(data, position, end, path[0]):
+        yield from _within(data, a, b, path[1:])
 
 
 def _onnx_outputs(data: bytes) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -10,17 +10,38 @@ from rich.console import Console
 from edgecxr.cli.extras import load_lab
 from edgecxr.errors import UsageError
 
+# What each target takes beside the others' options: with another, these would be passed over.
+TRITON_ONLY = {"device"}
+TRITON_TAKES = TRITON_ONLY | {"source", "output", "to", "name", "precisions"}
+
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="What edgecxr train wrote.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle, a folder NAME.edgecxr.")],
+    context: typer.Context,
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|BUNDLE", help="What edgecxr train wrote; with --to triton, a bundle.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The bundle, a folder NAME.edgecxr, or the model repository.")
+    ],
+    to: Annotated[
+        Literal["bundle", "triton"],
+        typer.Option(help="A bundle of a RUN, or of a bundle a model repository for Triton Inference Server."),
+    ] = "bundle",
     data: Annotated[
         list[Path] | None,
         typer.Option(metavar="DATA", help="The data of the run (default: where it was then); may be repeated."),
     ] = None,
     formats: Annotated[str, typer.Option(help="Files to put into the bundle: of onnx, tflite.")] = "onnx",
-    precisions: Annotated[str, typer.Option(help="And in which precisions: of fp32, fp16, int8.")] = "fp32,int8",
-    name: Annotated[str, typer.Option(help="Name of the model.")] = "xception-cxr",
+    precisions: Annotated[
+        str | None,
+        typer.Option(
+            help="And in which precisions: of fp32, fp16, int8 (default: fp32,int8; for triton one, as infer takes it)."
+        ),
+    ] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="What Triton runs the model on.")] = "cpu",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model (default: xception-cxr; for triton, the bundle's).")
+    ] = None,
     model_version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
     opset: Annotated[int, typer.Option(min=17, max=18, help="ONNX operator set.")] = 17,
     calibration_pictures: Annotated[int, typer.Option(min=8, help="Training pictures that set the int8 ranges.")] = 128,
@@ -56,22 +77,31 @@ def export(
 
     Exit code 5 if one strays from the Keras model on the half of dev that chose nothing: no bundle is written then, and
     NAME.refused.json says why. Test is reported and decides nothing.
+
+    With --to triton, make a model repository of a bundle instead; that needs no extra. Exit code 3 if it is refused.
     """
+    _check_call(context, source, to)
+    if to == "triton":
+        from edgecxr_export.triton import repository
+
+        models = repository.write(source, output, precision=precisions or "auto", device=device, name=name)
+        typer.echo(f"model repository written to {output}: {', '.join(models)}", err=True)
+        return
     stage = load_lab("edgecxr_export.stage", "export")
     options = stage.Options(
         formats=_listed(formats),
-        precisions=_listed(precisions),
+        precisions=_listed(precisions if precisions is not None else "fp32,int8"),
         opset=opset,
         calibration_pictures=calibration_pictures,
         full_range=full_range,
         gates=stage.Gates(max_drop=max_drop / 100, max_flips=max_flips / 100),
     )
     stage.export(
-        run,
+        source,
         output,
         data or (),
         options=options,
-        name=name,
+        name=name if name is not None else "xception-cxr",
         version=model_version,
         notes=note or [],
         twins=_report(twins) if twins else None,
@@ -83,6 +113,25 @@ def export(
         overwrite=overwrite,
         console=Console(stderr=True, highlight=False, markup=False),
     )
+
+
+def _check_call(context: typer.Context, source: Path, to: str) -> None:
+    """Raise UsageError for an option of the other target, and for a source of the other kind, known by its content."""
+    # typer's own class, which it took over from click: compared by name.
+    given = {
+        name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    wrong = given - TRITON_TAKES if to == "triton" else given & TRITON_ONLY
+    if wrong:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(wrong))
+        raise UsageError(f"with --to {to} there is nothing for these options to do: {options}")
+    is_bundle, is_run = ((source / name).is_file() for name in ("bundle.json", "run.json"))
+    if to == "bundle" and is_bundle and not is_run:
+        raise UsageError(
+            f"expected a RUN, as edgecxr train writes it (--to triton takes a bundle), got a bundle: {source}"
+        )
+    if to == "triton" and is_run and not is_bundle:
+        raise UsageError(f"--to triton takes a bundle (edgecxr export makes one of a RUN), got a RUN: {source}")
 
 
 def _listed(text: str) -> tuple[str, ...]:

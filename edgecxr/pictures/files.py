@@ -174,9 +174,14 @@ def _unfit(path: Path, status: os.stat_result) -> PictureRejected | None:
             return PictureRejected("unreadable", f"the folder can't be listed: {_reason(error)}")
     if not stat.S_ISREG(status.st_mode):
         return PictureRejected("not_a_file", "not a regular file")
-    if status.st_size > MAX_BYTES:
+    return unfit_size(status.st_size)
+
+
+def unfit_size(size: int) -> PictureRejected | None:
+    """Why a file of so many bytes isn't taken, or None."""
+    if size > MAX_BYTES:
         return PictureRejected("too_large", f"the file is larger than {MAX_BYTES >> 20} MiB")
-    return PictureRejected("empty", "the file is empty") if status.st_size == 0 else None
+    return PictureRejected("empty", "the file is empty") if size == 0 else None
 
 
 def _reason(error: Exception) -> str:

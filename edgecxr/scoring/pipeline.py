@@ -238,6 +238,8 @@ def read(item: Item, source: Source, reading: files.Reading | None = None) -> by
         data, item.mtime_ns = content.data, content.mtime_ns
     else:
         data = source
+        if (rejected := files.unfit_size(len(data))) is not None:  # as a file of that size is
+            raise rejected
     item.sha256, item.bytes = hashlib.sha256(data).hexdigest(), len(data)
     if isinstance(source, Path):
         checksums.check(source, item.sha256)

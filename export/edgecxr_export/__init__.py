@@ -23,6 +23,10 @@
                    gates         what an artifact must keep
     bundle/        golden        inputs and answers by which a device checks itself
                    contents      the bundle's files: `reports`, and `card`, MODEL_CARD.md written from them
+    triton/        repository    a bundle as a server's model repository; needs no extra, and stands here as the last
+                                 thing that is made of a bundle before it leaves the lab
+                   pbtxt         configurations in Protocol Buffers' text format
+                   model         what the server's Python runs, copied into the repository
 
 Nothing of it is needed, or imported, on a device.
 """
