@@ -32,7 +32,7 @@ ORDER = (
     {"scoring"},
     {"device"},
     {"classifier"},
-    {"clinic"},
+    {"clinic", "cluster"},
     {"bench", "lab"},
     {"dossier"},
     {"edgecxr_export", "cli"},

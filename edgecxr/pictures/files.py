@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edgecxr.errors import PictureRejected, UsageError
@@ -37,19 +38,25 @@ def find(paths: Iterable[Path], *, recursive: bool = True) -> Found:
     files: list[Path] = []
     skipped = 0
     for path in paths:
-        if _is_folder(path):
-            for file in _walk(path, recursive):
-                if file is None or file.name in SKIPPED_NAMES:
-                    skipped += 1
-                else:
-                    files.append(file)
-        elif os.path.lexists(path):
-            files.append(path)
-        else:
-            raise UsageError(f"no such file or folder: {path}")
+        for file in each(path, recursive=recursive):
+            if file is None:
+                skipped += 1
+            else:
+                files.append(file)
     if not files:
         raise UsageError(f"no files to score in {', '.join(str(p) for p in paths)}")
     return Found(tuple(files), skipped)
+
+
+def each(path: Path, *, recursive: bool = True) -> Iterator[Path | None]:
+    """The files of one path as `find` has them, one at a time; None for each entry that is passed over."""
+    if _is_folder(path):
+        for file in _walk(path, recursive):
+            yield None if file is None or file.name in SKIPPED_NAMES else file
+    elif os.path.lexists(path):
+        yield path
+    else:
+        raise UsageError(f"no such file or folder: {path}")
 
 
 def _is_folder(path: Path) -> bool:
@@ -101,16 +108,17 @@ def read_file(path: Path) -> Content:
 
 
 class Reading:
-    """A file whose bytes are being read while something else is done."""
+    """A file whose bytes are being read while something else is done: a path, or a call that reads what has none."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Path | Callable[[], Content | PictureRejected]) -> None:
+        call = source if callable(source) else partial(_read, source)
         self._task: threads.Task[Content | PictureRejected] | None = None
         _stalled[:] = [task for task in _stalled if not task.finished]
         if len(_stalled) >= MAX_STALLED:
             self._rejected = PictureRejected("read_timeout", f"not read: {MAX_STALLED} earlier reads haven't come back")
             return
         try:
-            self._task = threads.begin(lambda: _read(path), "edgecxr-read")
+            self._task = threads.begin(call, "edgecxr-read")
         except RuntimeError:
             self._rejected = PictureRejected("unreadable", "the file can't be read: no thread is to be had")
 

@@ -34,7 +34,7 @@ from edgecxr.scoring.session import Session
 
 log = logging.getLogger(__name__)  # names no picture
 
-Source = Path | bytes | Grey
+Source = Path | files.Reading | bytes | Grey
 
 # Is shown each picture that was answered, with its evidence (h, w, K) of the run that gave its prediction; in whichever
 # thread that is.
@@ -59,9 +59,14 @@ class Item:
 
 
 def stream(
-    session: Session, paths: Iterable[Path], stop: Callable[[], bool] = lambda: False, look: Look | None = None
+    session: Session,
+    paths: Iterable[Path | files.Reading],
+    stop: Callable[[], bool] = lambda: False,
+    look: Look | None = None,
 ) -> Iterator[Prediction]:
     """Predictions for `paths` in their order, in bounded memory: no further than two batches a worker are taken ahead.
+
+    What is being read already has no path, and neither has its prediction.
 
     Once `stop()` is true no further batch begins; those in hand are finished and come out. `look` has seen a picture
     before its prediction comes out.
@@ -71,14 +76,14 @@ def stream(
 
 
 def _workers(
-    session: Session, paths: Iterator[Path], stop: Callable[[], bool], look: Look | None
+    session: Session, paths: Iterator[Path | files.Reading], stop: Callable[[], bool], look: Look | None
 ) -> Iterator[Prediction]:
     """Each worker has a batch from its first byte to its last prediction, and finds that byte read already."""
     pending: deque[Future[list[Prediction]]] = deque()
     with ThreadPoolExecutor(session.plan.workers, thread_name_prefix="edgecxr") as pool:
         try:
             while not stop() and (batch := list(islice(paths, session.plan.batch_size))):
-                pending.append(pool.submit(_score_read, session, batch, files.Reading(batch[0]), look))
+                pending.append(pool.submit(_score_read, session, batch, _begun(batch[0]), look))
                 if len(pending) >= 2 * session.plan.workers:
                     yield from pending.popleft().result()
             while pending:
@@ -88,17 +93,23 @@ def _workers(
                 future.cancel()
 
 
-def _score_read(session: Session, batch: Sequence[Path], reading: files.Reading, look: Look | None) -> list[Prediction]:
+def _begun(source: Path | files.Reading) -> files.Reading:
+    return files.Reading(source) if isinstance(source, Path) else source
+
+
+def _score_read(
+    session: Session, batch: Sequence[Path | files.Reading], reading: files.Reading, look: Look | None
+) -> list[Prediction]:
     """As `score`; the first file is being read, and each of the others is while the one before it is decoded."""
     prepared = []
     for path, following in zip_longest(batch, batch[1:]):
-        now, reading = reading, files.Reading(following) if following is not None else reading
+        now, reading = reading, _begun(following) if following is not None else reading
         prepared.append(_prepared(session, path, now, keep=look is not None))
     return _answer(session, prepared, look)
 
 
 def _batches(
-    session: Session, paths: Iterator[Path], stop: Callable[[], bool], look: Look | None
+    session: Session, paths: Iterator[Path | files.Reading], stop: Callable[[], bool], look: Look | None
 ) -> Iterator[Prediction]:
     """A pool decodes, and feeds batches of one size to a device that would take long to adapt to another.
 
@@ -222,8 +233,8 @@ def read(item: Item, source: Source, reading: files.Reading | None = None) -> by
     if isinstance(source, np.ndarray):
         item.sha256 = hashlib.sha256(np.ascontiguousarray(source).data).hexdigest()
         return source
-    if isinstance(source, Path):
-        content = (reading or files.Reading(source)).content()
+    if isinstance(source, (Path, files.Reading)):
+        content = (reading or _begun(source)).content()
         data, item.mtime_ns = content.data, content.mtime_ns
     else:
         data = source
