@@ -19,7 +19,9 @@ def export(
         typer.Option(metavar="DATA", help="The data of the run (default: where it was then); may be repeated."),
     ] = None,
     formats: Annotated[str, typer.Option(help="Files to put into the bundle: of onnx, tflite.")] = "onnx",
-    precisions: Annotated[str, typer.Option(help="And in which precisions: of fp32, fp16, int8.")] = "fp32,int8",
+    precisions: Annotated[
+        str, typer.Option(help="And in which precisions: of fp32, fp16, int8, int8-symmetric.")
+    ] = "fp32,int8",
     name: Annotated[str, typer.Option(help="Name of the model.")] = "xception-cxr",
     model_version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
     opset: Annotated[int, typer.Option(min=17, max=18, help="ONNX operator set.")] = 17,
