@@ -41,6 +41,12 @@ from edgecxr.system import machine
 ROUNDS = 5
 WARM_UP = 3  # calls of each shape before it is counted: cuDNN chooses its kernels in the first
 
+MEASURED = {
+    "cpu": ("fp32", "int8"),
+    "cuda": ("fp32", "tf32", "fp16"),
+    "tensorrt": ("tf32", "fp16", "int8-symmetric"),  # each precision that the bundle holds a file for
+}
+
 # 10^12 operations/s, dense, of NVIDIA's data sheets: fp32 of the ordinary units, TF32 and fp16 (added up in float32) of
 # the matrix units. By the beginning of the name that nvidia-smi gives; the first that fits.
 PEAKS: dict[str, dict[str, float]] = {
@@ -87,7 +93,7 @@ def peak(card: str, precision: str) -> float | None:
 def opened(bundle: Bundle, device: str) -> tuple[dict[str, tuple[Choice, Any]], dict[str, str]]:
     """(choice and engine by precision, why others can't be run)"""
     engines, left_out = {}, {}
-    for precision in ("fp32", "tf32", "fp16") if device != "cpu" else ("fp32", "int8"):
+    for precision in MEASURED[device]:
         try:
             choice = choose(bundle, Asked(ort.NAME, device, precision))
             engines[precision] = choice, open_engine(bundle, choice, machine.cpus() if device == "cpu" else 1)

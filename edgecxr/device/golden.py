@@ -58,9 +58,8 @@ class GoldenCheck:
 
 def self_test(bundle: Bundle, artifact: Artifact, engine: Engine) -> GoldenCheck:
     """Run the golden inputs through an engine that is about to be used; raises GateError where it answers wrongly."""
-    expected = _expected(bundle)
     choice = Choice(artifact, engine.name, engine.device, engine.precision)
-    row, tolerance, _ = _reference(bundle, expected, choice)
+    row, tolerance, _ = reference(bundle, choice)
     check = _check(artifact, engine, bundle.golden_inputs(), row, tolerance)
     if not check.passed:
         raise GateError(
@@ -68,6 +67,14 @@ def self_test(bundle: Bundle, artifact: Artifact, engine: Engine) -> GoldenCheck
             f"{engine.provider}, where {check.ood_tolerance if check.logits_passed else tolerance:g} is accepted"
         )
     return check
+
+
+def reference(bundle: Bundle, choice: Choice) -> tuple[Expected, float, str]:
+    """(the golden answers that a choice is compared with, the tolerance, what to say where they are another engine's)
+
+    Raises BundleError where the bundle holds none of the artifact.
+    """
+    return _reference(bundle, _expected(bundle), choice)
 
 
 def _check(
