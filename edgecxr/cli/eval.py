@@ -1,6 +1,7 @@
 """`edgecxr eval` on the command line. Parse, call, print, exit code; what it needs is loaded within it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +38,10 @@ def evaluate(
     ] = None,
     where: Annotated[list[str] | None, typer.Option(help="Only pictures with COLUMN=VALUE in the manifest.")] = None,
     ignore_label: Annotated[list[str] | None, typer.Option(help="Leave out a label; may be repeated.")] = None,
+    leave_out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE.csv", help="Films that don't count, in a column file; may be repeated."),
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(metavar="OTHER", help="Another bundle or RUN on the same pictures: a paired test, by class too."),
@@ -99,7 +104,11 @@ def evaluate(
         acceptance.check_labels(requirements, load(None if str(model) == "-" else model).labels)
     conditions = extras.conditions(where)
     unlike = _read_outliers(outliers, of_run=stored.reader_of(model) is not None)
-    ignored = ignore_label or []
+    if leave_out and not data:
+        raise UsageError("--leave-out names films of DATA; give DATA")
+    selections: Any = import_module("edgecxr.lab.selection")
+    left_out = selections.read_left_out(leave_out or (), data or ())
+    films = selections.Selection(conditions, tuple(ignore_label or ()), left_out)
     out, err = consoles()
     options = {"device": device, "engine": engine, "precision": precision, "workers": workers, "threads": threads}
     if all(stored.reader_of(each) for each in (model, against) if each is not None):
@@ -108,7 +117,7 @@ def evaluate(
     def answers_of(asked: Path) -> tuple[Any, dict[str, Any]]:
         reader = stored.reader_of(asked)
         if reader is not None:
-            return reader(asked, data or [], split, conditions, ignored)  # type: ignore[no-any-return]
+            return reader(asked, data or [], split, films)  # type: ignore[no-any-return]
         if not data:
             raise UsageError(f"a bundle needs labelled pictures, give DATA: edgecxr eval {asked} DATA")
         bar = terminal.progress(err, "scoring")
@@ -118,8 +127,7 @@ def evaluate(
                 asked,
                 data,
                 split,
-                conditions,
-                ignored,
+                films,
                 Asked(engine, device, precision),
                 {"workers": workers, "threads": threads},
                 lambda done, total: bar.update(task, completed=done, total=total),
@@ -172,7 +180,8 @@ def evaluate(
         "data": found["data"],
         "split": found["split"],
         "where": conditions,
-        "ignored_labels": ignored,
+        "ignored_labels": list(films.ignored_labels),
+        "left_out": len(left_out),
         **figures,
         "against": rival,
         "outliers": turned_away,

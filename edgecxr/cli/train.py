@@ -23,8 +23,10 @@ def train(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The RUN, a folder that is absent or empty.")],
     recipe: Annotated[
-        Literal["default", "seed", "edge"],
-        typer.Option(help="seed is the original tutorial's; edge is a smaller student of a RUN."),
+        Literal["default", "seed", "int8", "edge"],
+        typer.Option(
+            help="seed is the original tutorial's; int8 makes a RUN ready for int8; edge is a smaller student of a RUN."
+        ),
     ] = "default",
     teacher: Annotated[
         Path | None,
@@ -35,7 +37,7 @@ def train(
         typer.Option(
             metavar="imagenet|none|PATH",
             help="imagenet (the default) is downloaded by Keras; PATH is a weights file, or a RUN in whose backbone to "
-            "begin.",
+            "begin, with int8 also in its head.",
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the last stage.")] = None,
@@ -105,10 +107,15 @@ def train(
             "give --leave-one-out COLUMN=VALUE"
         )
     from edgecxr.lab.dataset import check_outside
-    from edgecxr.lab.run import held
+    from edgecxr.lab.run import held, read_run
 
     recipes: Any = import_module("edgecxr.lab.train.recipes")
     chosen = recipes.recipe(recipe)
+    if chosen.keeps_head:
+        if backbone_weights is None:
+            raise UsageError("--recipe int8 goes on from a fitted model; give --backbone-weights its RUN")
+        theirs = read_run(Path(backbone_weights)).recipe
+        chosen = replace(chosen, input_size=theirs.input_size, middle_blocks=theirs.middle_blocks)
     if input_size is not None:
         chosen = replace(chosen, input_size=input_size)
     if middle_blocks is not None:

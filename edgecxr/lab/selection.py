@@ -38,6 +38,12 @@ class Selection:
         check_folders(dataset)
         return dataset
 
+    def wanted(self, dataset: Dataset) -> Dataset:
+        """The films with those columns that aren't left out, whatever their label and split: of an evaluation."""
+        dataset = dataset.where(self.where)
+        dropped = set(self.left_out)
+        return replace(dataset, examples=tuple(e for e in dataset.examples if e.file not in dropped))
+
     def of(self, dataset: Dataset, seed: int) -> Dataset:
         """The films with their splits; raises UsageError, and DataError where a class or a group forbids it."""
         dataset = self.narrowed(dataset)

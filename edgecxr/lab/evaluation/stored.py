@@ -29,6 +29,7 @@ from edgecxr.lab.evaluation.score import (
 )
 from edgecxr.lab.evaluation.temperature import fit_temperature
 from edgecxr.lab.outliers import Outlier, check_apart
+from edgecxr.lab.selection import Selection
 from edgecxr.lab.sources import read_datasets
 from edgecxr.records.prediction import Prediction
 from edgecxr.scoring.postprocess import probabilities
@@ -38,7 +39,7 @@ from edgecxr.scoring.session import open_session
 # line on what of the data folder was left out. Of a bundle also all `films` of the split, the `session` that scored
 # and the `statuses` of those that it scored, by file.
 Found = dict[str, Any]
-Reader = Callable[[Path, Sequence[Path], str | None, dict[str, str], list[str]], tuple[Scored, Found]]
+Reader = Callable[[Path, Sequence[Path], str | None, Selection], tuple[Scored, Found]]
 
 
 def reader_of(path: Path) -> Reader | None:
@@ -51,8 +52,7 @@ def of_bundle(
     path: Path,
     data: Sequence[Path],
     split: str | None,
-    conditions: dict[str, str],
-    ignored: list[str],
+    films: Selection,
     asked: Asked,
     shape: Mapping[str, int | None],
     advance: Callable[[int, int], Any],
@@ -66,9 +66,9 @@ def of_bundle(
     """
     opened = load(None if str(path) == "-" else path)
     dataset = read_datasets(data)
-    check_ignored(ignored, dataset.labels, opened.labels)
+    check_ignored(films.ignored_labels, dataset.labels, opened.labels)
     chosen = split or default_split(dataset)
-    examples = select(dataset.where(conditions), opened.labels, chosen, ignored)
+    examples = select(films.wanted(dataset), opened.labels, chosen, films.ignored_labels)
     check_apart(outliers, dataset.examples)
     if outliers and opened.abstention is None:
         raise UsageError(f"--outliers needs a bundle that abstains, this one answers every picture: {opened.path}")
@@ -89,7 +89,7 @@ def of_bundle(
         "temperature": opened.temperature,
         "operating_points": opened.operating_points,
         "provenance": session.provenance.__dict__,
-        "films": _films(dataset.where(conditions), chosen),
+        "films": _films(films.wanted(dataset), chosen),
         "session": session,
         "statuses": dict(zip((example.file for example in examples), statuses, strict=True)),
     }
@@ -100,20 +100,18 @@ def _films(dataset: Dataset, split: str) -> tuple[Example, ...]:
     return dataset.examples if split == "all" else dataset.split(split)
 
 
-def of_run(
-    path: Path, data: Sequence[Path], split: str | None, conditions: dict[str, str], ignored: list[str]
-) -> tuple[Scored, Found]:
+def of_run(path: Path, data: Sequence[Path], split: str | None, films: Selection) -> tuple[Scored, Found]:
     """The logits that the run stored; temperature and operating points are fitted on those of dev, as an export's."""
 
     chosen = run_split(split)
     run = runs.read_run(path)
     dev, part = _logits(run, "dev"), _logits(run, chosen)
     dataset = _films_of(run, data)
-    check_ignored(ignored, dataset.labels, run.labels)
+    check_ignored(films.ignored_labels, dataset.labels, run.labels)
     scored = stored(dataset, run.labels, part.files, part.classes, part.logits)
     temperature = fit_temperature(dev.logits, dev.classes).temperature
     calibrated = probabilities(dev.logits, temperature)
-    return narrowed(scored, dataset.where(conditions), ignored), {
+    return narrowed(scored, films.wanted(dataset), films.ignored_labels), {
         "data": dataset.name,
         "account": dataset.account,
         "labels": run.labels,
@@ -124,9 +122,7 @@ def of_run(
     }
 
 
-def of_folds(
-    path: Path, data: Sequence[Path], split: str | None, conditions: dict[str, str], ignored: list[str]
-) -> tuple[Scored, Found]:
+def of_folds(path: Path, data: Sequence[Path], split: str | None, films: Selection) -> tuple[Scored, Found]:
     """The out-of-fold logits of a cross-validation, each with the temperature fitted on its own fold's dev part.
 
     There are no operating points: each fold would have thresholds of its own, and none is kept for a bundle.
@@ -137,12 +133,14 @@ def of_folds(
     if len({run.labels for run in found}) > 1:
         raise UsageError(f"not one cross-validation, its folds have different labels: {path}")
     dataset = _films_of(found[0], data)
-    check_ignored(ignored, dataset.labels, found[0].labels)
+    check_ignored(films.ignored_labels, dataset.labels, found[0].labels)
     parts = [_logits(run, "test") for run in found]
     files = [file for part in parts for file in part.files]
     classes = np.concatenate([part.classes for part in parts])
     logits = np.concatenate([part.logits for part in parts])
-    scored = narrowed(stored(dataset, found[0].labels, files, classes, logits), dataset.where(conditions), ignored)
+    scored = narrowed(
+        stored(dataset, found[0].labels, files, classes, logits), films.wanted(dataset), films.ignored_labels
+    )
     temperature_of: dict[str, float] = {}
     for run, part in zip(found, parts, strict=True):
         dev = _logits(run, "dev")

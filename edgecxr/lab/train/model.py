@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,9 +18,7 @@ from edgecxr.lab.train.recipes import Recipe
 BACKBONE = xception.NAME
 
 
-def build(
-    recipe: Recipe, class_count: int, backbone_weights: str = "none", *, activation_rounding: bool = False
-) -> Any:
+def build(recipe: Recipe, class_count: int, backbone_weights: str = "none", *, quantization_aware: bool = False) -> Any:
     """A fresh classifier: inputs uint8-valued (N, S, S, 1), outputs float32 logits (N, class_count).
 
     The grey picture is repeated into Xception's three channels (the deploy graph folds that away). The head is linear
@@ -27,14 +26,17 @@ def build(
 
     `backbone_weights` is `imagenet`, `none`, a path to weights of `keras.applications.Xception(include_top=False)`, or
     a finished RUN, whose backbone is taken whatever its input size and labels. A recipe with fewer middle blocks than
-    there takes the first ones. `activation_rounding`: see `rounding`; its weights are the same.
+    there takes the first ones. `quantization_aware`: see `rounding`; its weights are the same.
     Raises UnavailableError where the ImageNet weights can't be downloaded, UsageError for a file that doesn't fit.
     """
     size = recipe.input_size
     image = keras.Input((size, size, 1), name="image")
     scaled = keras.layers.Rescaling(recipe.scale, recipe.offset, name="scaling")(image)  # (N, S, S, 1)
     rgb = keras.layers.Concatenate(name="grey_to_rgb")([scaled, scaled, scaled])  # (N, S, S, 3)
-    features = _backbone(recipe, backbone_weights, activation_rounding)(rgb)  # (N, h, w, 2048)
+    backbone = xception.backbone(size, recipe.middle_blocks, quantization_aware=quantization_aware)
+    if backbone_weights != "none":
+        xception.copy_weights(_source(backbone_weights), backbone)
+    features = backbone(rgb)  # (N, h, w, 2048)
     if recipe.head == "flatten-dense16":
         hidden = keras.layers.Dropout(recipe.dropout, name="dropout_features")(features)
         hidden = keras.layers.Flatten(name="flatten")(hidden)
@@ -47,11 +49,29 @@ def build(
     return keras.Model(image, logits, name="edgecxr")
 
 
-def _backbone(recipe: Recipe, weights: str, activation_rounding: bool) -> Any:
-    backbone = xception.backbone(recipe.input_size, recipe.middle_blocks, activation_rounding=activation_rounding)
-    if weights != "none":
-        xception.copy_weights(_source(weights), backbone)
-    return backbone
+def read_fitted(folder: str, recipe: Recipe, labels: Sequence[str], noun: str) -> Run:
+    """The RUN in `folder`, a `noun`, whose head a fit of `recipe` can take; raises UsageError where it can't."""
+    if not Path(folder).is_dir():
+        raise UsageError(f"recipe {recipe.name} needs the RUN of a {noun}, got {folder}")
+    run = read_run(Path(folder))
+    theirs = run.recipe
+    if run.labels != tuple(labels):
+        raise UsageError(
+            f"the {noun} must tell apart what the data does, {', '.join(labels)}; it tells apart "
+            f"{', '.join(run.labels)}: {folder}"
+        )
+    if (theirs.head, theirs.scale, theirs.offset) != (recipe.head, recipe.scale, recipe.offset):
+        raise UsageError(
+            f"the {noun} must have this recipe's head and scaling, {recipe.head} and {recipe.scale:.4g} x + "
+            f"{recipe.offset:.4g}, got {theirs.head} and {theirs.scale:.4g} x + {theirs.offset:.4g}: {folder}"
+        )
+    return run
+
+
+def begin(model: Any, fitted: Any) -> None:
+    """Give `model` the weights of a `fitted` one that has its head: of all layers but what middle blocks it lacks."""
+    xception.copy_weights(fitted.get_layer(BACKBONE), model.get_layer(BACKBONE))
+    model.get_layer("logits").set_weights(fitted.get_layer("logits").get_weights())
 
 
 def _source(weights: str) -> Any:

@@ -1,12 +1,12 @@
-"""Activations rounded in training as an int8 graph rounds them, so that the weights learn to do with 256 steps.
+"""Quantization-aware training: weights and activations rounded as an int8 graph rounds them, so that the fit allows it.
 
-Straight through: the gradient passes as if nothing were rounded, and the step's own gradient draws in what reaches far
-(Esser et al., "Learned Step Size Quantization", ICLR 2020; Jacob et al., "Quantization and Training of Neural Networks
-for Efficient Integer-Arithmetic-Only Inference", CVPR 2018). A step is of the batch's own largest value. The export's
+Straight through: the gradient passes as if nothing were rounded, and an activation's step, which is of the batch's own
+largest value, draws in what reaches far (Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", CVPR 2018; Esser et al., "Learned Step Size Quantization", ICLR 2020). The export's
 equalisation (`edgecxr_export.int8.equalise`) makes channels alike before it rounds, so a channel has its own step here
 wherever it will have one there.
 
-Layers of this module weigh nothing and do nothing outside training: the network that is kept has none of them.
+These layers weigh what Keras's own weigh and do the same outside training: the network that is kept has none of them.
 """
 
 from __future__ import annotations
@@ -16,21 +16,45 @@ from typing import Any
 import keras
 
 STEPS = 255  # of uint8, from the least to the greatest value
+WEIGHT_LEVELS = 64  # on either side of zero: the 7 bits that are safe on every CPU (`edgecxr_export.int8.quantize`)
 LEAST = 1e-6  # so that a channel of zeros has a step
 
-# How much of the way from one step for the tensor to one for each channel equalisation goes: behind a Relu that a
-# depthwise convolution reads all of it, before a pointwise one half, before a sum none.
+# How much of the way from one step for the tensor to one for each channel equalisation goes: where depthwise
+# convolutions alone read all of it, where a dense one does half, around a sum none.
 EACH_CHANNEL, HALF_WAY, WHOLE_TENSOR = 1.0, 0.5, 0.0
 
 
 def rounded(x: Any, power: float, *, signed: bool) -> Any:
     """The tensor (N, h, w, C) rounded to 256 values a step apart; `signed` values lie on both sides of zero."""
     ops = keras.ops
-    widths = ops.cast(ops.max(ops.abs(x), axis=(0, 1, 2), keepdims=True), "float32") + LEAST  # (1, 1, 1, C)
+    widest, share = _widths(x)
+    return _straight_through(x, ops.cast(widest * share**power * ((2 if signed else 1) / STEPS), x.dtype))
+
+
+def rounded_kernel(kernel: Any, axes: tuple[int, ...], shares: Any = None) -> Any:
+    """Weights rounded to `WEIGHT_LEVELS` values on either side of zero, with one step over the `axes`.
+
+    `shares`, which broadcast over the kernel, are the factors by which equalisation multiplies it first.
+    """
+    ops = keras.ops
+    if shares is not None:
+        shares = ops.cast(ops.stop_gradient(shares), kernel.dtype)
+        return rounded_kernel(kernel * shares, axes) / shares
+    widest = ops.max(ops.abs(kernel), axis=axes, keepdims=True) + ops.cast(LEAST, kernel.dtype)
+    return _straight_through(kernel, ops.stop_gradient(widest) / WEIGHT_LEVELS)
+
+
+def _widths(x: Any) -> tuple[Any, Any]:
+    """(largest value, each channel's share of it (1, 1, 1, C)) of a tensor (N, h, w, C), float32."""
+    ops = keras.ops
+    widths = ops.cast(ops.max(ops.abs(x), axis=(0, 1, 2), keepdims=True), "float32") + LEAST
     widest = ops.max(widths)
-    step = widest * (widths / widest) ** power * ((2 if signed else 1) / STEPS)
-    counted = x * ops.cast(1 / step, x.dtype)
-    return (counted + ops.stop_gradient(ops.round(counted) - counted)) * ops.cast(step, x.dtype)
+    return widest, widths / widest
+
+
+def _straight_through(x: Any, step: Any) -> Any:
+    counted = x / step
+    return (counted + keras.ops.stop_gradient(keras.ops.round(counted) - counted)) * step
 
 
 class Rounding(keras.layers.Layer):  # type: ignore[misc]  # keras brings no types
@@ -44,11 +68,39 @@ class Rounding(keras.layers.Layer):  # type: ignore[misc]  # keras brings no typ
         return rounded(x, self._power, signed=self._signed) if training else x
 
 
-class SeparableConv2D(keras.layers.SeparableConv2D):  # type: ignore[misc]
-    """Keras's layer, under its name and with its weights, with what lies between its two convolutions rounded too."""
+class Conv2D(keras.layers.Conv2D):  # type: ignore[misc]
+    """Keras's layer, under its name and with its weights, which are rounded in training; without a bias.
+
+    With `halfway` its input is one whose channels equalisation makes alike half of the way. With `grey` it is a grey
+    picture in every channel: the export adds the kernel up over them before it rounds.
+    """
+
+    def __init__(self, *arguments: Any, halfway: bool = False, grey: bool = False, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._halfway, self._grey = halfway, grey
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training:
             return super().call(inputs)
-        between = keras.ops.depthwise_conv(inputs, self.depthwise_kernel, strides=1, padding=self.padding)
-        return keras.ops.conv(rounded(between, HALF_WAY, signed=True), self.pointwise_kernel, padding="valid")
+        shares = None
+        if self._halfway:
+            shares = keras.ops.reshape(_widths(inputs)[1] ** HALF_WAY, (1, 1, -1, 1))
+        kernel = self.kernel
+        if self._grey:
+            inputs, kernel = inputs[..., :1], keras.ops.sum(kernel, axis=2, keepdims=True)
+        kernel = rounded_kernel(kernel, (0, 1, 2), shares)
+        return keras.ops.conv(inputs, kernel, strides=self.strides, padding=self.padding)
+
+
+class SeparableConv2D(keras.layers.SeparableConv2D):  # type: ignore[misc]
+    """Keras's layer, under its name and with its weights; in training these and what lies between are rounded."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training:
+            return super().call(inputs)
+        ops = keras.ops
+        depthwise = rounded_kernel(self.depthwise_kernel, (0, 1))
+        between = ops.depthwise_conv(inputs, depthwise, strides=1, padding=self.padding)
+        shares = ops.reshape(_widths(between)[1] ** HALF_WAY, (1, 1, -1, 1))
+        pointwise = rounded_kernel(self.pointwise_kernel, (0, 1, 2), shares)
+        return ops.conv(rounded(between, HALF_WAY, signed=True), pointwise, padding="valid")

@@ -22,20 +22,20 @@ FIRST_MIDDLE, EXIT = 5, 13  # numbers of blocks, whatever lies between them
 
 
 def backbone(
-    size: int, middle_blocks: int = MIDDLE_BLOCKS, channels: int = 3, *, activation_rounding: bool = False
+    size: int, middle_blocks: int = MIDDLE_BLOCKS, channels: int = 3, *, quantization_aware: bool = False
 ) -> Any:
     """A fresh network: inputs float (N, size, size, channels), outputs features (N, h, w, 2048).
 
     `middle_blocks` are block5, block6 and so on; fewer than 8 leave out the last ones. `size` is at least 71 px.
-    With `activation_rounding` it has the layers of `rounding` between the others; those that weigh are the same.
+    With `quantization_aware` it has the layers of `rounding` between the others; those that weigh are the same.
     """
-    build = _Rounding() if activation_rounding else _Plain()
+    build = _QuantizationAware() if quantization_aware else _Plain()
     image = keras.Input((size, size, channels), name="input")
     x = image
     for number, (filters, strides) in enumerate(((32, 2), (64, 1)), start=1):
         name = f"block1_conv{number}"
-        x = keras.layers.Conv2D(filters, 3, strides=strides, use_bias=False, name=name)(x)
-        x = build.relu(_norm(x, name), name)
+        x = build.conv(x, filters, 3, name, number == 2, grey=number == 1, strides=strides, padding="valid")
+        x = build.relu(_norm(x, name), name, rounding.HALF_WAY)  # dense convolutions read it
     x = _halved(build, x, "block2", (128, 128), relu_first=False)  # block1 ends in one
     x = _halved(build, x, "block3", (256, 256))
     x = _halved(build, x, "block4", (MIDDLE_WIDTH, MIDDLE_WIDTH))
@@ -43,12 +43,14 @@ def backbone(
         shortcut = x
         for place in (1, 2, 3):
             name = f"block{number}_sepconv{place}"
-            x = build.separable(build.relu(x, name), MIDDLE_WIDTH, name)
+            x = build.separable(build.relu(x, name, _behind_sum(place)), MIDDLE_WIDTH, name)
         x = build.add(x, shortcut, f"block{number}")
     x = _halved(build, x, f"block{EXIT}", (MIDDLE_WIDTH, 1024))
     for number, filters in enumerate((1536, 2048), start=1):
         name = f"block{EXIT + 1}_sepconv{number}"
-        x = build.relu(build.separable(x, filters, name), name)
+        x = build.relu(
+            build.separable(x, filters, name), name, rounding.EACH_CHANNEL if number == 1 else rounding.WHOLE_TENSOR
+        )
     return keras.Model(image, x, name=NAME)
 
 
@@ -73,15 +75,18 @@ def _parities(size: int) -> list[int]:
 
 def _halved(build: _Plain, x: Any, block: str, filters: tuple[int, int], *, relu_first: bool = True) -> Any:
     """Two separable convolutions and a pooling, beside a strided 1x1 convolution: half the height and width."""
-    shortcut = keras.layers.Conv2D(filters[1], 1, strides=2, padding="same", use_bias=False, name=f"{block}_shortcut")(
-        x
-    )
-    shortcut = _norm(shortcut, f"{block}_shortcut")
+    name = f"{block}_shortcut"
+    shortcut = _norm(build.conv(x, filters[1], 1, name, not relu_first, strides=2, padding="same"), name)
     for place, width in enumerate(filters, start=1):
         name = f"{block}_sepconv{place}"
-        x = build.separable(build.relu(x, name) if relu_first or place > 1 else x, width, name)
+        x = build.separable(build.relu(x, name, _behind_sum(place)) if relu_first or place > 1 else x, width, name)
     x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name=f"{block}_pool")(x)
     return build.add(x, shortcut, block)
+
+
+def _behind_sum(place: int) -> float:
+    """How alike the channels in front of a block's separable convolution of that place are made."""
+    return rounding.WHOLE_TENSOR if place == 1 else rounding.EACH_CHANNEL
 
 
 def _norm(x: Any, name: str) -> Any:
@@ -93,7 +98,12 @@ class _Plain:
 
     separable_layer: Any = keras.layers.SeparableConv2D
 
-    def relu(self, x: Any, name: str) -> Any:
+    def conv(
+        self, x: Any, filters: int, side: int, name: str, halfway: bool, *, grey: bool = False, **options: Any
+    ) -> Any:
+        return keras.layers.Conv2D(filters, side, use_bias=False, name=name, **options)(x)
+
+    def relu(self, x: Any, name: str, alike: float) -> Any:
         return keras.layers.Activation("relu", name=f"{name}_act")(x)
 
     def separable(self, x: Any, filters: int, name: str) -> Any:
@@ -103,22 +113,25 @@ class _Plain:
         return keras.layers.Add(name=f"{block}_add")([x, shortcut])
 
 
-class _Rounding(_Plain):
-    """The same with activations rounded, where an int8 graph stores them."""
+class _QuantizationAware(_Plain):
+    """The same, rounded wherever an int8 graph rounds."""
 
     separable_layer = rounding.SeparableConv2D
 
-    def relu(self, x: Any, name: str) -> Any:
-        layer = rounding.Rounding(rounding.EACH_CHANNEL, signed=False, name=f"{name}_act_rounding")
-        return layer(super().relu(x, name))
+    def conv(
+        self, x: Any, filters: int, side: int, name: str, halfway: bool, *, grey: bool = False, **options: Any
+    ) -> Any:
+        return rounding.Conv2D(filters, side, use_bias=False, name=name, halfway=halfway, grey=grey, **options)(x)
+
+    def relu(self, x: Any, name: str, alike: float) -> Any:
+        layer = rounding.Rounding(alike, signed=False, name=f"{name}_act_rounding")
+        return layer(super().relu(x, name, alike))
 
     def add(self, x: Any, shortcut: Any, block: str) -> Any:
-        ends = zip((x, shortcut), ("x", "shortcut"), strict=True)
-        x, shortcut = (
-            rounding.Rounding(rounding.WHOLE_TENSOR, signed=True, name=f"{block}_{end}_rounding")(value)
-            for value, end in ends
-        )
-        return super().add(x, shortcut, block)
+        def around(value: Any, end: str) -> Any:
+            return rounding.Rounding(rounding.WHOLE_TENSOR, signed=True, name=f"{block}_{end}_rounding")(value)
+
+        return around(super().add(around(x, "x"), around(shortcut, "shortcut"), block), "sum")
 
 
 def copy_weights(source: Any, target: Any) -> None:

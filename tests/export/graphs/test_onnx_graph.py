@@ -42,7 +42,7 @@ def test_the_file_is_what_a_device_expects(network: Network) -> None:
     operators = {node.op_type for node in model.graph.node}
     assert "BatchNormalization" not in operators
     assert not any(tensor.HasField("data_location") and tensor.data_location for tensor in model.graph.initializer)
-    assert len(network.bytes) < 84_000_000 + 1_000_000
+    assert len(network.bytes) < 45_300_000 + 1_000_000
 
 
 def test_metadata_makes_a_lone_file_usable(network: Network) -> None:

@@ -24,7 +24,7 @@ from edgecxr_export.graphs.deploy import EvidenceHead, deploy_model
 from edgecxr_export.int8 import transfer
 from edgecxr_export.int8.networks import Networks
 from edgecxr_export.int8.ways import Quantizer, Way
-from export.conftest import Network
+from export.conftest import BLOCKS, Network
 
 from .test_litert_conversion import small_pictures, with_ends
 
@@ -209,9 +209,9 @@ def test_weights_and_ranges_go_from_onnx_to_tflite_past_ood() -> None:
 
 
 def test_the_whole_network_gives_what_was_fitted(network: Network) -> None:
-    """Of the trained model's own maps after block12, by numpy."""
+    """Of the trained model's own maps after the last middle block, by numpy."""
     backbone = network.reference.get_layer("xception")
-    maps = keras.Model(backbone.input, backbone.get_layer("block12_add").output)
+    maps = keras.Model(backbone.input, backbone.get_layer(f"block{4 + BLOCKS}_add").output)
     scaled = network.inputs.astype(np.float32) * network.recipe.scale + network.recipe.offset
     found = maps(np.repeat(scaled, 3, axis=-1), training=False).numpy().astype(np.float64)
     moments = np.concatenate([found.mean(axis=(1, 2)), found.std(axis=(1, 2))], axis=1)
@@ -229,7 +229,7 @@ def test_a_shorter_network_gives_its_own_last_middle_block(network: Network) -> 
 
     backbone = xception.backbone(96, middle_blocks=2)
     assert ood.middle(backbone, 2) is backbone.get_layer("block6_add").output
-    assert ood.middle(network.reference.get_layer("xception"), 8).shape == (None, 6, 6, 728)
+    assert ood.middle(network.reference.get_layer("xception"), BLOCKS).shape == (None, 6, 6, 728)
     assert deploy_model(network.reference, network.recipe).output.keys() == {"logits", "evidence"}
 
 

@@ -18,7 +18,7 @@ from edgecxr_export.graphs.onnx_graph import body
 from edgecxr_export.int8 import transfer
 from edgecxr_export.int8.equalise import is_depthwise
 from edgecxr_export.int8.networks import Networks
-from export.conftest import Network
+from export.conftest import CONVOLUTIONS, SUMS, Network
 
 pytestmark = pytest.mark.lab
 LEVELS = 127
@@ -50,7 +50,9 @@ def test_every_convolution_and_activation_has_its_own(
             assert found.max[0] > high - slack
         else:
             np.testing.assert_allclose((found.min[0], found.max[0]), (low, high), atol=slack)
-    assert checked == 74 + 12 + 11 + 4  # convolutions, with or without their Relu; sums, their Relus, pools
+    assert (
+        checked == CONVOLUTIONS + SUMS + (SUMS - 1) + 4
+    )  # convolutions, with or without their Relu; sums, their Relus, pools
 
 
 def test_channels_alike_are_the_same_function_in_float(

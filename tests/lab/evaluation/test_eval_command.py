@@ -391,6 +391,19 @@ def test_a_run_s_stored_logits_give_the_bundle_s_figures(bundle: Path, run_folde
     assert (half["pictures"], half["ignored_labels"], half["where"]) == (4, ["normal"], {"half": "1"})
 
 
+def test_films_of_a_list_do_not_count(bundle: Path, run_folder: Path, data: Path, tmp_path: Path) -> None:
+    every = report_of(bundle, data)
+    assert every["left_out"] == 0
+    names = [f"{LABELS[0]}/08.png", f"{LABELS[0]}/09.png"]
+    listed = tmp_path / "doubts.csv"
+    listed.write_text("\n".join(["file", *names]))
+    for report in (report_of(model, data, "--leave-out", listed) for model in (bundle, run_folder)):
+        assert (report["pictures"], report["left_out"]) == (every["pictures"] - 2, 2)
+        assert report["sensitivity"][LABELS[0]]["total"] == every["sensitivity"][LABELS[0]]["total"] - 2
+    with pytest.raises(UsageError, match="names films of DATA; give DATA"):
+        raise call(run_folder, "--leave-out", listed).exception or AssertionError
+
+
 def test_what_a_run_can_not_do(run_folder: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="leave out --precision, --threads"):
         raise call(run_folder, data, "--precision", "int8", "--threads", 2).exception or AssertionError

@@ -121,14 +121,14 @@ def test_a_student_begins_as_its_teacher_without_the_last_blocks(teacher: Path) 
 
     theirs = models.load_run(read_run(teacher))
     ours = models.build(student(), 2)
-    distill.begin(ours, theirs)
+    models.begin(ours, theirs)
     for name in ("block4_sepconv1", "block5_sepconv3", "block14_sepconv2_bn"):
         pair = [model.get_layer(models.BACKBONE).get_layer(name).get_weights() for model in (ours, theirs)]
         assert all(np.array_equal(mine, their) for mine, their in zip(*pair, strict=True))
     assert np.array_equal(ours.get_layer("logits").get_weights()[0], theirs.get_layer("logits").get_weights()[0])
     # With all blocks and pixels it is the teacher, and learns nothing from it.
     same = models.build(student(LARGER, 2), 2)
-    distill.begin(same, theirs)
+    models.begin(same, theirs)
     films = np.random.default_rng(0).integers(0, 256, (3, LARGER, LARGER, 1), np.uint8)
     expected = np.asarray(theirs.predict_on_batch(films))
     both = np.asarray(distill.with_features(same).predict_on_batch(films))

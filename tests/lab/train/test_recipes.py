@@ -28,5 +28,5 @@ def test_the_seed_recipe_is_the_originals() -> None:
 
 
 def test_an_unknown_recipe_is_refused() -> None:
-    with pytest.raises(UsageError, match="expected one of seed, default, edge"):
+    with pytest.raises(UsageError, match="expected one of seed, default, int8, edge"):
         recipe("best")

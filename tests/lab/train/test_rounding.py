@@ -1,4 +1,4 @@
-"""Activations rounded in training: the numbers by hand, the gradient, and a network that keeps its weights."""
+"""Quantization-aware training: the numbers by hand, the gradient, and a network that keeps its weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common import noisy
+from edgecxr.errors import UsageError
 from edgecxr.lab.run import read_run
 from edgecxr.lab.train import recipes
 
@@ -54,14 +55,30 @@ def test_the_gradient_passes_and_draws_in_what_reaches_far() -> None:
     assert gradient[2] == pytest.approx(1 + (np.round(counted) - counted).sum() / 255, abs=1e-4)
 
 
+def test_a_kernel_has_64_steps_to_either_side_of_each_output_channel() -> None:
+    from edgecxr.lab.train import rounding
+
+    kernel = np.linspace(-1, 1, 2 * 3 * 500, dtype=np.float32).reshape(1, 1, 1500, 2) * np.float32([1, 10])
+    found = np.asarray(rounding.rounded_kernel(kernel, (0, 1, 2)))
+    for channel, width in enumerate(np.abs(kernel).max(axis=(0, 1, 2))):
+        np.testing.assert_allclose(
+            found[..., channel] / width * 64, np.round(kernel[..., channel] / width * 64), atol=1e-3
+        )
+    # What equalisation makes larger before it rounds has the finer steps.
+    shares = np.where(np.arange(1500) % 2, 1.0, 0.1).astype(np.float32).reshape(1, 1, -1, 1)
+    alike = np.asarray(rounding.rounded_kernel(kernel, (0, 1, 2), shares))[0, 0, :, 0]
+    counts = alike * shares.ravel() / np.abs(kernel[0, 0, :, 0] * shares.ravel()).max() * 64
+    np.testing.assert_allclose(counts, counts.round(), atol=2e-3)
+
+
 def test_the_network_has_the_same_weights_and_answers() -> None:
     from edgecxr.lab.train import xception
 
     plain = xception.backbone(71, 1)
-    made = xception.backbone(71, 1, activation_rounding=True)
+    made = xception.backbone(71, 1, quantization_aware=True)
     assert [w.path.split("/")[-2:] for w in made.weights] == [w.path.split("/")[-2:] for w in plain.weights]
     made.set_weights(plain.get_weights())
-    x = np.random.default_rng(0).uniform(-1, 1, (2, 71, 71, 3)).astype(np.float32)
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 71, 71, 1)).astype(np.float32).repeat(3, axis=-1)  # grey
     expected = plain(x, training=False).numpy()
     np.testing.assert_array_equal(made(x, training=False).numpy(), expected)
     for layer in made.layers:
@@ -71,7 +88,7 @@ def test_the_network_has_the_same_weights_and_answers() -> None:
     assert 1e-4 < moved < 0.2
 
 
-def test_a_fit_with_rounding_leaves_a_run_like_any_other(tmp_path: Path) -> None:
+def test_a_fit_goes_on_with_rounding_and_leaves_a_run_like_any_other(tmp_path: Path) -> None:
     from PIL import Image
 
     from edgecxr.lab.train import model
@@ -82,18 +99,21 @@ def test_a_fit_with_rounding_leaves_a_run_like_any_other(tmp_path: Path) -> None
         for i in range(8):
             pixels = np.clip(noisy((80, 80), i).astype(int) + shift, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / label / f"{i}.png")
-    stage = recipes.Stage(epochs=1, learning_rate=1e-4, trainable_from="")
-    chosen = replace(
-        recipes.recipe("default"),
-        stages=(stage,),
-        input_size=71,
-        batch_size=8,
-        middle_blocks=1,
-        activation_rounding=True,
-    )
-    fit(tmp_path / "data", tmp_path / "run", chosen, backbone_weights="none", cache=tmp_path / "cache")
+    first, cache = recipes.recipe("default"), tmp_path / "cache"
+    small = {"input_size": 71, "batch_size": 8, "middle_blocks": 1}
+    first = replace(first, stages=first.stages[:1], **small)  # the head alone
+    fit(tmp_path / "data", tmp_path / "first", first, backbone_weights="none", cache=cache)
+    still = recipes.Stage(epochs=1, learning_rate=1e-12, trainable_from="")
+    chosen = replace(recipes.recipe("int8"), stages=(still,), **small)
+    with pytest.raises(UsageError, match="recipe int8 needs the RUN of a fitted model, got none"):
+        fit(tmp_path / "data", tmp_path / "no", chosen, backbone_weights="none", cache=cache)
+    fit(tmp_path / "data", tmp_path / "run", chosen, backbone_weights=str(tmp_path / "first"), cache=cache)
     run = read_run(tmp_path / "run")
-    assert run.recipe.activation_rounding
-    logits = run.logits("dev").logits
-    assert np.isfinite(logits).all()
-    assert not any("rounding" in layer.name for layer in model.load_run(run).get_layer(model.BACKBONE).layers)
+    assert run.recipe.quantization_aware
+    ours, theirs = (model.load_run(read_run(tmp_path / name)) for name in ("run", "first"))
+    assert not any("rounding" in layer.name for layer in ours.get_layer(model.BACKBONE).layers)
+    for name in ("logits", model.BACKBONE):  # the head too is where it was; only the norms' statistics moved
+        for mine, their in zip(
+            ours.get_layer(name).trainable_weights, theirs.get_layer(name).trainable_weights, strict=True
+        ):
+            np.testing.assert_allclose(mine.numpy(), their.numpy(), atol=1e-6)
