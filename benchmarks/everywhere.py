@@ -4,9 +4,9 @@
 
 A row is an artifact on an engine and a device: the largest difference of a logit from the bundle's golden answers,
 beside the tolerance that `edgecxr verify` accepts there; the median time of one picture on every CPU; pictures/s of as
-many one-threaded workers as there are CPUs; the size of network and engine together; and the command that asks for the
-same answers. Measured here are the engines that are installed, the program of examples/c where there is a C compiler and
-OpenVINO, and with FOLDER (of aarch64_root.sh) an emulated aarch64 CPU, which is no place to measure time.
+many one-threaded workers as there are CPUs; the size of network and engine; and the command that asks for the same.
+Measured here are the engines that are installed, the program of examples/c where there is a C compiler and OpenVINO,
+and with FOLDER (of aarch64_root.sh) an emulated aarch64 CPU, which is no place to measure time.
 
 What runs elsewhere (a server, a browser, a cluster) leaves its rows: every results/*.json whose top level has a list
 `everywhere` of objects with the fields of `Row`. Only `what` and `command` have to be there; what wasn't measured is

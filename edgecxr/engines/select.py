@@ -143,10 +143,10 @@ def available_devices(engine: str) -> tuple[str, ...]:
 
 def in_software(engine: str, precision: str, device: str) -> bool:
     """Whether a precision is only emulated so, and not worth measuring: ONNX Runtime's halves on a CPU, for one."""
-    return (engine, precision, device) == (ort.NAME, "fp16", "cpu") or _without_integers(engine, precision)
+    return (engine, precision, device) == (ort.NAME, "fp16", "cpu") or without_integers(engine, precision)
 
 
-def _without_integers(engine: str, precision: str) -> bool:
+def without_integers(engine: str, precision: str) -> bool:
     """Whether an artifact of integers isn't computed in integers here: by OpenVINO on ARM.
 
     It takes such files there and computes in half precision (openvino_build_deploy, pull request 440).
@@ -180,7 +180,7 @@ def _able(bundle: Bundle, engine: str, asked: Asked) -> bool:
     wanted = PREFERENCE["cpu"] + PREFERENCE["cuda"] if asked.precision == "auto" else (asked.precision,)
     held = {artifact.precision for artifact in bundle.artifacts if artifact.format == row.format}
     free = asked.engine == "auto"  # an engine that is asked for by name is taken as it is
-    able = [p for p in wanted if p in row.computes and not (free and _without_integers(engine, p))]
+    able = [p for p in wanted if p in row.computes and not (free and without_integers(engine, p))]
     return any(stored(p) in held for p in able)
 
 
@@ -234,7 +234,7 @@ def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = O
                 f"{_export(kind, stored(precision))} makes one"
             )
         return artifacts[stored(precision)]
-    fitting = [p for p in PREFERENCE[device] if p in computes and not _without_integers(engine, p)]
+    fitting = [p for p in PREFERENCE[device] if p in computes and not without_integers(engine, p)]
     for artifact in artifacts.values():
         if artifact.preferred and artifact.precision in fitting:
             return artifact
