@@ -8,9 +8,9 @@ many one-threaded workers as there are CPUs; the size of network and engine; and
 Measured here are the engines that are installed, the program of examples/c where there is a C compiler and OpenVINO,
 and with FOLDER (of aarch64_root.sh) an emulated aarch64 CPU, which is no place to measure time.
 
-What runs elsewhere (a server, a browser, a cluster) leaves its rows: every results/*.json whose top level has a list
-`everywhere` of objects with the fields of `Row`. Only `what` and `command` have to be there; what wasn't measured is
-null. A row of another bundle is said to be one: its `bundle_sha256` isn't that of the table's.
+What runs elsewhere is measured by scripts of its own, and its rows are taken from what they left in results/: a browser
+(web.json), Triton (triton.json) and a cluster (cluster.json). They say themselves what machine they ran on. A row of
+another bundle is said to be one.
 
 Writes OUTPUT.md and OUTPUT.json.
 """
@@ -26,8 +26,9 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -280,20 +281,72 @@ def emulated(bundle: Bundle, aarch64: Path) -> list[Row]:
 
 
 def of_others(results: Path) -> list[Row]:
-    """The rows that other places left in `results`; raises UnavailableError for one that can't be read as such."""
-    known = {field.name for field in fields(Row)}
-    rows = []
-    for path in sorted(results.glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        left = content.get("everywhere", []) if isinstance(content, dict) else []
-        for row in left:
-            if set(row) - known or not {"what", "command"} <= set(row):
-                raise UnavailableError(
-                    f"a row of {path.name} must have what and command, and else {', '.join(sorted(known))}, got "
-                    f"{', '.join(sorted(row))}"
-                )
-            rows.append(Row(**row))
+    """The rows of what other scripts left in `results`; raises UnavailableError for a report of another form."""
+    rows: list[Row] = []
+    for name, script, read in (
+        ("web.json", "web.py", in_a_browser),
+        ("triton.json", "triton.py", behind_triton),
+        ("cluster.json", "cluster.py", on_a_cluster),
+    ):
+        if not (results / name).is_file():
+            continue
+        try:
+            rows += read(json.loads((results / name).read_text(encoding="utf-8")))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise UnavailableError(f"results/{name} must be what benchmarks/{script} writes, got {error!r}") from None
     return rows
+
+
+def in_a_browser(report: Mapping[str, Any]) -> list[Row]:
+    golden = report["golden"]
+    return [
+        Row(
+            what="browser, onnxruntime-web",
+            command="python benchmarks/web.py",
+            device=f"{report['on']}, threads: {report['threads']}",
+            max_difference=golden["largest_difference"],
+            tolerance=golden["tolerance"],
+            reference="onnxruntime",
+            p50_ms=report["network_ms"]["browser"]["p50"],
+            megabytes=sum(report["site_megabytes"].values()),
+            note="the site with the bundle, without the browser",
+            bundle_sha256=report["bundle_sha256"],
+        )
+    ]
+
+
+def behind_triton(report: Mapping[str, Any]) -> list[Row]:
+    golden = report["golden"]
+    alone = next(row for row in report["measured"] if row["at_a_time"] == 1)
+    rates = {row["at_a_time"]: median(row["triton"]["pictures_per_second"]) for row in report["measured"]}
+    best = max(rates, key=lambda count: rates[count])
+    said = f"; golden answers weren't compared: {golden['why']}" if golden["max_difference"] is None else ""
+    return [
+        Row(
+            what="Triton, from a file's bytes",
+            command="python benchmarks/triton.py PICTURES",
+            max_difference=golden["max_difference"],
+            tolerance=golden.get("tolerance"),
+            reference="onnxruntime",
+            p50_ms=alone["triton"]["p50_ms"],
+            pictures_per_second=rates[best],
+            note=f"decoding is in the times; pictures/s of {best} requests at a time{said}",
+            bundle_sha256=report["bundle_sha256"],
+        )
+    ]
+
+
+def on_a_cluster(report: Mapping[str, Any]) -> list[Row]:
+    return [
+        Row(
+            what=f"infer --ray, workers: {row['workers']}",
+            command="python benchmarks/cluster.py PICTURES",
+            pictures_per_second=median(row["ray"]["pictures_per_second"]),
+            note=f"from files, {row['ratio'][0]:.2f} of as many plain processes; its records are `infer`'s",
+            bundle_sha256=report["bundle_sha256"],
+        )
+        for row in report["throughput"]
+    ]
 
 
 def markdown(report: Mapping[str, Any]) -> str:
