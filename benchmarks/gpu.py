@@ -4,10 +4,10 @@
 
 BUNDLE holds fp32 and fp16 ONNX files (`edgecxr export --precisions fp32,fp16,int8`; on `--device tensorrt`
 int8-symmetric is taken too). Model only: pictures/s of calls from memory of the host and back, in each precision and in
-each batch size, in turn over ROUNDS; the share of the card's peak counts two operations for each multiplication of the graph's
-Conv, Gemm and MatMul nodes, and takes the dense figures of NVIDIA's data sheets. End to end: files to predictions as
-`infer` has it, against the smaller of what the decoders give to an engine that does nothing and what the engine takes
-from memory, at the same batch size.
+each batch size, in turn over ROUNDS; the share of the card's peak counts two operations for each multiplication of the
+graph's Conv, Gemm and MatMul nodes, and takes the dense figures of NVIDIA's data sheets. End to end: files to
+predictions as `infer` has it, against the smaller of what the decoders give to an engine that does nothing and what the
+engine takes from memory, at the same batch size.
 
 `--device cpu` runs the same script where there is no GPU, on what the bundle holds for one: a test of the script, not a
 measurement (decoders and engine then share the processor).
