@@ -79,7 +79,7 @@ def train(
     counts = []
     done = 0  # epochs of the stages before
     for number, stage in enumerate(recipe.stages):
-        models.freeze(model, stage.trainable_from)
+        models.freeze(model, stage.trainable_from, norms=not recipe.quantization_aware)
         counts.append(models.parameter_counts(model))
         epochs = range(done, done + stage.epochs)
         done += stage.epochs

@@ -109,8 +109,11 @@ def load_run(run: Run) -> Any:
     return model
 
 
-def freeze(model: Any, trainable_from: str | None) -> None:
-    """Make the backbone trainable from the first layer whose name starts with `trainable_from` (None: frozen)."""
+def freeze(model: Any, trainable_from: str | None, *, norms: bool = True) -> None:
+    """Make the backbone trainable from the first layer whose name starts with `trainable_from` (None: frozen).
+
+    Without `norms` its batch norms stay as they are, statistics included, wherever they stand.
+    """
     backbone = model.get_layer(BACKBONE)
     backbone.trainable = trainable_from is not None
     if trainable_from is None:
@@ -119,7 +122,7 @@ def freeze(model: Any, trainable_from: str | None) -> None:
     reached = False
     for layer in backbone.layers:
         reached = reached or layer.name.startswith(trainable_from)
-        layer.trainable = reached
+        layer.trainable = reached and (norms or not isinstance(layer, keras.layers.BatchNormalization))
     if not reached:
         raise UsageError(f"no layer of the backbone has a name that starts with {trainable_from!r}")
 

@@ -196,7 +196,6 @@ class EdgeRecipe(DefaultRecipe):
     )
     input_size: int = 192
     middle_blocks: int = 2
-    quantization_aware: bool = True  # it is what runs on devices without a GPU
     dropout: float = 0.0  # the teacher's answers are for the features as they are
     feature_views: int = 4  # a view of each film costs the teacher what an epoch costs a student of 192 px
     distillation: Distillation | None = Distillation(temperature=3.0, labels=0.3, features=1.0)

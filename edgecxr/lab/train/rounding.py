@@ -1,10 +1,11 @@
 """Quantization-aware training: weights and activations rounded as an int8 graph rounds them, so that the fit allows it.
 
-Straight through: the gradient passes as if nothing were rounded, and an activation's step, which is of the batch's own
-largest value, draws in what reaches far (Jacob et al., "Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference", CVPR 2018; Esser et al., "Learned Step Size Quantization", ICLR 2020). The export's
-equalisation (`edgecxr_export.int8.equalise`) makes channels alike before it rounds, so a channel has its own step here
-wherever it will have one there.
+Straight through: the gradient passes as if nothing were rounded, with steps of the batch's own largest values (Jacob et
+al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018). The
+norms must stand still meanwhile: where rounding makes a faint channel constant, its variance would sink to nothing, and
+without rounding that channel is then blown up a hundredfold (`model.freeze`). The export's equalisation
+(`edgecxr_export.int8.equalise`) makes channels alike before it rounds, so a channel has its own step here wherever it
+will have one there.
 
 These layers weigh what Keras's own weigh and do the same outside training: the network that is kept has none of them.
 """
@@ -17,7 +18,8 @@ import keras
 
 STEPS = 255  # of uint8, from the least to the greatest value
 WEIGHT_LEVELS = 64  # on either side of zero: the 7 bits that are safe on every CPU (`edgecxr_export.int8.quantize`)
-LEAST = 1e-6  # so that a channel of zeros has a step
+LEAST = 1e-3  # of the widest channel: narrower ones have its step, as in `edgecxr_export.int8.equalise`
+TINY = 1e-6  # so that zeros have a step
 
 # How much of the way from one step for the tensor to one for each channel equalisation goes: where depthwise
 # convolutions alone read all of it, where a dense one does half, around a sum none.
@@ -38,18 +40,18 @@ def rounded_kernel(kernel: Any, axes: tuple[int, ...], shares: Any = None) -> An
     """
     ops = keras.ops
     if shares is not None:
-        shares = ops.cast(ops.stop_gradient(shares), kernel.dtype)
+        shares = ops.cast(shares, kernel.dtype)
         return rounded_kernel(kernel * shares, axes) / shares
-    widest = ops.max(ops.abs(kernel), axis=axes, keepdims=True) + ops.cast(LEAST, kernel.dtype)
-    return _straight_through(kernel, ops.stop_gradient(widest) / WEIGHT_LEVELS)
+    widest = ops.max(ops.abs(ops.stop_gradient(kernel)), axis=axes, keepdims=True) + ops.cast(TINY, kernel.dtype)
+    return _straight_through(kernel, widest / WEIGHT_LEVELS)
 
 
 def _widths(x: Any) -> tuple[Any, Any]:
     """(largest value, each channel's share of it (1, 1, 1, C)) of a tensor (N, h, w, C), float32."""
     ops = keras.ops
-    widths = ops.cast(ops.max(ops.abs(x), axis=(0, 1, 2), keepdims=True), "float32") + LEAST
+    widths = ops.cast(ops.max(ops.abs(ops.stop_gradient(x)), axis=(0, 1, 2), keepdims=True), "float32") + TINY
     widest = ops.max(widths)
-    return widest, widths / widest
+    return widest, ops.maximum(widths / widest, LEAST)
 
 
 def _straight_through(x: Any, step: Any) -> Any:
