@@ -34,6 +34,7 @@ ORDER = (
     {"classifier"},
     {"clinic"},
     {"bench", "lab"},
+    {"dossier"},
     {"edgecxr_export", "cli"},
 )
 RANK = {folder: rank for rank, folders in enumerate(ORDER) for folder in folders}

@@ -30,6 +30,7 @@ def test_top_level_names_are_the_two_packages(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE-weights") for name in names)
     assert {"edgecxr/py.typed", "edgecxr_export/py.typed"} <= set(names)
     assert any(name.startswith("edgecxr/models/") and name.endswith(".onnx") for name in names)
+    assert "edgecxr/dossier/SECURITY.md" in names  # the table of hazards
     assert not any("test" in name.split("/")[0] for name in names)
     assert wheel.stat().st_size < 30e6
 

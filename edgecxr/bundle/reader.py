@@ -8,7 +8,7 @@
 
 The manifest lists every file with its SHA-256. `Bundle.read` returns bytes only after their hash was found right, and
 those very bytes go to the engine: what was checked is what runs. The digest finds damage; it is no signature, and
-doesn't say who made the bundle.
+doesn't say who made the bundle: `signature` does, where there is one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from tokenize import TokenError
 from typing import Any
@@ -115,6 +115,7 @@ class Bundle:
     manifest: Mapping[str, Any]
     operating_points: tuple[OperatingPoint, ...] = ()
     abstention: Abstention | None = None  # None: it answers every picture
+    manifest_sha256: str = ""  # of the bytes of bundle.json as they lie there; of a lone .onnx: ""
 
     def read(self, file: str) -> bytes:
         """The bytes of a listed file, read once and hashed; raises BundleError where they aren't the listed ones."""
@@ -227,7 +228,7 @@ def parse(data: bytes, folder: Path) -> Bundle:
     if not isinstance(manifest, dict):
         raise BundleError(f"{MANIFEST} is not an object: {folder}")
     try:
-        return _parse(folder, manifest)
+        return replace(_parse(folder, manifest), manifest_sha256=hashlib.sha256(data).hexdigest())
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{MANIFEST} lacks or garbles a field ({error}): {folder}") from None
 

@@ -7,6 +7,7 @@ import typer
 
 from edgecxr.cli.console import complain, consoles, print_json
 from edgecxr.cli.options import DeviceOption, EngineOption, JsonOption, PrecisionOption
+from edgecxr.errors import UsageError
 
 
 def verify(
@@ -15,24 +16,43 @@ def verify(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    signed_by: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY.pub",
+            help="First of all: the bundle must be signed with this key, by model_signing sign key (extra: signed).",
+        ),
+    ] = None,
+    signature: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The signature (default: model.sig in the bundle, or beside it)."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check every hash of a bundle and its golden vectors on this device, on every engine that is installed.
 
-    Exit codes: 0 right, 3 a hash is wrong, 4 nothing can run here, 5 an answer is outside its tolerance.
+    Exit codes: 0 right, 2 usage, 3 a hash or the signature is wrong, 4 nothing can run here or the extra isn't there,
+    5 an answer is outside its tolerance.
     """
     from dataclasses import asdict
 
     from edgecxr.bundle import load
+    from edgecxr.bundle import signature as signatures
     from edgecxr.cli import tables
     from edgecxr.device.verify import verify as run
     from edgecxr.engines.select import Asked
 
-    result = run(load(bundle), Asked(engine, device, precision), threads=threads)
+    if signature is not None and signed_by is None:
+        raise UsageError("--signature says where a signature is, --signed-by KEY.pub whose it must be; give both")
+    opened = load(bundle)
+    signed = signed_by and signatures.check(opened, signature or signatures.find(opened), signed_by)
+    result = run(opened, Asked(engine, device, precision), threads=threads)
     if as_json:
-        print_json({**asdict(result), "passed": result.passed})
+        print_json({**asdict(result), **({"signed": asdict(signed)} if signed else {}), "passed": result.passed})
     else:
         out, _ = consoles()
+        if signed:
+            out.print(f"signed by {signed_by}, SHA-256 {signed.key_sha256}: {signed.files} files", markup=False)
         out.print(f"{result.files} files, {result.bytes / 1e6:.1f} MB: every hash is right")
         out.print(tables.verification_table(result))
         for reason in result.not_run:

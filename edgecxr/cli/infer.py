@@ -39,7 +39,11 @@ def infer(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Write records to a .jsonl or .csv file; - is JSON lines on stdout."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="Write records to a .jsonl, .csv or .parquet file (extra: parquet); - is JSON lines on stdout.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -136,7 +140,7 @@ def infer(
     A picture that is too unlike frontal chest films abstains: its record has its scores and no label, where the bundle
     can tell.
 
-    While a run lasts, its records are in the .jsonl itself or, for a .csv and with --overwrite, in FILE.part: nothing
+    While a run lasts, its records are in the .jsonl itself or, for a table and with --overwrite, in FILE.part: nothing
     that was written is lost to a kill, and at most a second of it to a power cut. --resume goes on from there.
 
     Exit codes: 0 all scored or abstained, 1 some rejected, or without the result that --dicom-out should have, 2 usage,
@@ -162,7 +166,7 @@ def infer(
         raise UsageError("--stdin takes paths from stdin and writes to stdout: no PATH, -o FILE or --limit beside it")
     if not stdin and not paths:
         raise UsageError("no pictures were named; give files, folders, or --stdin")
-    if watch and (stdin or output is None or to_stdout or recording.is_csv(output) or len(paths or ()) != 1):
+    if watch and (stdin or output is None or to_stdout or recording.is_table(output) or len(paths or ()) != 1):
         raise UsageError("--watch takes one folder and writes JSON lines; name them with -o FILE.jsonl")
     if watch and (overwrite or limit or fail_fast):
         raise UsageError("--watch goes on with its output, and has no end: no --overwrite, --limit or --fail-fast")

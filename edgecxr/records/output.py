@@ -3,6 +3,7 @@
     -o NEW.jsonl        NEW.jsonl is the journal itself
     -o OLD.jsonl        (--overwrite) OLD.jsonl.part is the journal, and takes the other's place at the end
     -o ANY.csv          ANY.csv.part is the journal; at the end the CSV is written from it, beside, and takes its place
+    -o ANY.parquet      the same
 
 So an earlier output stays until a whole one replaces it, and what a kill, a power cut or a full disk leaves is a
 journal that `--resume` goes on with.
@@ -17,16 +18,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from edgecxr.errors import StorageError, UsageError
-from edgecxr.records import resume
+from edgecxr.records import parquet, resume
 from edgecxr.records.formats import read_csv, to_line, write_csv
 from edgecxr.records.journal import Journal, whole_lines
 from edgecxr.records.prediction import Prediction, Provenance
 from edgecxr.system import storage
 
-JSON_LINES, CSV = (".jsonl", ".ndjson"), ".csv"
+JSON_LINES, CSV, PARQUET = (".jsonl", ".ndjson"), ".csv", ".parquet"
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Place:
     part: Path  # JSON lines of a run that hasn't ended
 
     @property
-    def is_csv(self) -> bool:
-        return is_csv(self.target)
+    def is_table(self) -> bool:
+        return is_table(self.target)
 
     def is_own(self, path: Path) -> bool:
         """Whether `path` is one of these: the output of an earlier run among the pictures is no input."""
@@ -49,17 +50,26 @@ class Place:
         return scratch and Path(os.path.realpath(path)).parent == self.target.parent
 
 
-def is_csv(path: Path) -> bool:
-    """Whether records for `path` are a table."""
-    return path.suffix.lower() == CSV
+def is_table(path: Path) -> bool:
+    """Whether records for `path` are a table, which is written at the end."""
+    return path.suffix.lower() in (CSV, PARQUET)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == PARQUET
 
 
 def check(path: Path, *, overwrite: bool, going_on: bool) -> Place:
-    """Where records for `path` go; raises UsageError where they can't, before a model is loaded for them."""
+    """Where records for `path` go; raises UsageError where they can't, before a model is loaded for them, and
+    UnavailableError for Parquet without pyarrow."""
     if overwrite and going_on:
         raise UsageError("--resume keeps what is there and --overwrite replaces it; give one of them")
     target = storage.resolve(path)
-    storage.check_output(target, (*JSON_LINES, CSV), overwrite=overwrite or going_on, instead="--resume to go on, or ")
+    storage.check_output(
+        target, (*JSON_LINES, CSV, PARQUET), overwrite=overwrite or going_on, instead="--resume to go on, or "
+    )
+    if _is_parquet(target):
+        parquet.load()
     place = Place(target, target.with_name(f"{target.name}.part"))
     if place.part.exists() and not (overwrite or going_on):
         raise UsageError(
@@ -104,9 +114,14 @@ class Output:
         self._journal.close()
         place, source = self._place, self._journal.path
         try:
-            if place.is_csv:
-                with storage.replacing(place.target, newline="") as file:
-                    write_csv(file, (json.loads(line) for line in self._lines()), self._labels)
+            if place.is_table:
+                records = (json.loads(line) for line in self._lines())
+                if _is_parquet(place.target):
+                    with storage.replacing_bytes(place.target) as table:
+                        parquet.write(table, records, self._labels)
+                else:
+                    with storage.replacing(place.target, newline="") as file:
+                        write_csv(file, records, self._labels)
                 source.unlink()
                 return
             if not self._in_order():
@@ -142,7 +157,7 @@ class Output:
 
 def begin(place: Place, labels: Sequence[str], *, overwrite: bool) -> Output:
     """An output with no record yet."""
-    if place.is_csv or place.target.exists() or place.part.exists():
+    if place.is_table or place.target.exists() or place.part.exists():
         # "new" and not a look beforehand: between the two, another run may have made it.
         return Output(place, Journal(place.part, "anew" if overwrite else "new"), labels)
     return Output(place, Journal(place.target, "new"), labels)
@@ -153,9 +168,9 @@ def go_on(
 ) -> tuple[Output, resume.Rest, tuple[str, ...]]:
     """The output that an earlier run left, what of `inputs` it lacks, and sentences on what was found; where there is
     none, an empty one."""
-    if place.is_csv and place.target.exists() and not place.part.exists():
+    if place.is_table and place.target.exists() and not place.part.exists():
         _back_to_lines(place, labels)
-    path = place.part if place.is_csv or place.part.exists() else place.target
+    path = place.part if place.is_table or place.part.exists() else place.target
     if not path.exists():
         return begin(place, labels, overwrite=False), resume.match(inputs, (), by, lambda _: None), ()
     journal = Journal(path, "on")
@@ -177,13 +192,10 @@ def go_on(
 
 
 def _back_to_lines(place: Place, labels: Sequence[str]) -> None:
-    """A whole CSV as the journal that it was written from."""
+    """A whole table as the journal that it was written from."""
     try:
-        with (
-            place.target.open(newline="", encoding="utf-8", errors="surrogateescape") as table,
-            storage.replacing(place.part) as file,
-        ):
-            for record in read_csv(table, labels):
+        with storage.replacing(place.part) as file:
+            for record in _rows(place.target, labels):
                 file.write(to_line(record))
     except (ValueError, KeyError) as error:
         raise UsageError(
@@ -191,3 +203,11 @@ def _back_to_lines(place: Place, labels: Sequence[str]) -> None:
         ) from None
     except OSError as error:
         raise UsageError(f"the output can't be written ({error.strerror}): {place.target}") from None
+
+
+def _rows(path: Path, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+    if _is_parquet(path):
+        yield from parquet.read(path, labels)
+        return
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as table:
+        yield from read_csv(table, labels)

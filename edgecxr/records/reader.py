@@ -1,4 +1,4 @@
-"""Records that a run wrote, read back to be shown: JSON lines or CSV, of this schema and of every one before it."""
+"""Records that a run wrote, read back to be shown: JSON lines or tables, of this schema and of every one before it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edgecxr.errors import UsageError
+from edgecxr.records import parquet
 from edgecxr.records.journal import whole_lines
-from edgecxr.records.output import CSV
+from edgecxr.records.output import CSV, PARQUET
 from edgecxr.records.prediction import SCHEMA
 from edgecxr.records.resume import MAX_LINE
 
@@ -96,10 +97,10 @@ class _Reading:
 
 
 def read(path: Path) -> Records:
-    """The records of a journal, whose last line may be torn, or of a CSV that was written from one.
+    """The records of a journal, whose last line may be torn, or of a table that was written from one.
 
     Raises UsageError where the file can't be read, holds anything else than records, is damaged before its last line,
-    or comes from a later version.
+    or comes from a later version, UnavailableError for Parquet without pyarrow.
     """
     reading = _Reading(path)
     try:
@@ -107,6 +108,9 @@ def read(path: Path) -> Records:
             raise UsageError(f"records are read from a file, and this is none: {path}")
         if path.suffix.lower() == CSV:
             _csv(path, reading)
+            return reading.found(_digest(path), 0)
+        if path.suffix.lower() == PARQUET:
+            _parquet(path, reading)
             return reading.found(_digest(path), 0)
         torn = _json_lines(path, reading)
         return reading.found(_digest(path), torn)
@@ -150,6 +154,15 @@ def _csv(path: Path, reading: _Reading) -> None:
                 reading.add(record, where)
         except csv.Error as error:
             _none_of_ours(str(error), f"line {rows.line_num} of {path}")
+
+
+def _parquet(path: Path, reading: _Reading) -> None:
+    number = 0
+    try:
+        for number, record in enumerate(parquet.read(path), 1):
+            reading.add(record, f"row {number} of {path}")
+    except ValueError as error:
+        _none_of_ours(str(error), f"row {number + 1} of {path}")
 
 
 def _typed(fields: Mapping[str, str]) -> dict[str, Any]:

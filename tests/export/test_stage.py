@@ -219,9 +219,9 @@ def test_the_reports_say_what_was_measured(made: bundles.Bundle, folder: Path) -
     assert quantization["pictures"] == 24  # all of train: fewer than the 128 that were asked for
     assert [group["pictures"] for group in quantization["groups"]] == [6, 6, 6, 6]
     trials = quantization["onnx"]["trials"]
-    assert len(trials) == 5
+    assert len(trials) == 6
     best = min(trials, key=lambda trial: trial["mean_logits"])
-    assert quantization["onnx"]["chosen"] == {key: best[key] for key in ("clip", "channels", "rounding")}
+    assert quantization["onnx"]["chosen"] == {key: best[key] for key in ("clip", "channels", "rounding", "biases")}
     assert [step["float_nodes"] for step in quantization["tflite"]["steps"]] == [[]]
     evaluation = json.loads(made.read("reports/evaluation.json"))
     assert [(model["model"], model["split"]) for model in evaluation["models"]] == [

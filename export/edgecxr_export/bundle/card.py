@@ -400,6 +400,8 @@ def _quantized(kind: str, file: str, quantization: Report) -> str:
         made += ", channels made alike"
     if chosen.get("rounding") == "second-order":
         made += ", weights rounded to second order"
+    if chosen.get("biases") == "corrected":
+        made += ", biases corrected by channel"
     left = len(found["steps"][-1]["float_nodes"])
     floats = f"; {left} convolutions stay float32" if left else ""
     return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,12 +77,14 @@ def quantize(
     keep_float: Collection[str] = (),
     full_range: bool = False,
     zero_point_0: bool = False,
+    correct: Callable[[Any], Any] = lambda made: made,
 ) -> Any:
     """The canonical fp32 `model` (onnx.ModelProto) in int8 with those ranges of its activations; canonical too.
 
-    The head stays in float32, and so do the nodes `keep_float` (their names). With `zero_point_0` activations are
-    symmetric (int8, zero point 0), see `symmetric`. Raises GateError where the graph isn't one that takes the picture
-    itself as its quantized tensor.
+    `correct` is given the int8 graph while its values still have the names that they have in `model`. The head stays in
+    float32, and so do the nodes `keep_float` (their names). With `zero_point_0` activations are symmetric (int8, zero
+    point 0), see `symmetric`. Raises GateError where the graph isn't one that takes the picture itself as its quantized
+    tensor.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -108,7 +110,7 @@ def quantize(
     )
     quantizer.quantize_model()
     made = _read_as_stored(quantizer.model.model, head_nodes(model))
-    return canonical(made if zero_point_0 else take_uint8(made))
+    return canonical(correct(made if zero_point_0 else take_uint8(made)))
 
 
 def _read_as_stored(model: Any, outside: Collection[str]) -> Any:

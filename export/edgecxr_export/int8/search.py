@@ -61,7 +61,9 @@ def onnx_int8(
         }
         return NetworkFile(ONNX, precision, made, details)
 
-    way, trials = _chosen(build, task)
+    # Biases are corrected where they are integers; those of the symmetric file are floats.
+    changes = ways.CHANGES if zero_point_0 else (*ways.CHANGES, ways.CORRECTED)
+    way, trials = _chosen(build, task, changes)
     artifact, floated = until_it_passes(lambda nodes: build(way, nodes), lambda: quantizer.suspects(way), task)
     settings = asdict(quantize.Settings(**({"activations": "int8, zero point 0"} if zero_point_0 else {})))
     settings |= {"weight_levels": quantize.LEVELS["full" if full_range else "reduced"]}
@@ -111,7 +113,9 @@ def tflite_int8(model: Any, networks: Networks, task: Task) -> tuple[NetworkFile
     }
 
 
-def _chosen(build: Callable[[ways.Way], NetworkFile], task: Task) -> tuple[ways.Way, list[ways.Trial]]:
+def _chosen(
+    build: Callable[[ways.Way], NetworkFile], task: Task, changes: Sequence[Mapping[str, str]] = ways.CHANGES
+) -> tuple[ways.Way, list[ways.Trial]]:
     """The best way on some pictures of dev, and all that were tried; each is told on the console."""
     pictures, logits = task.sample(ways.CHOICE_PICTURES)
     file = ""
@@ -127,6 +131,7 @@ def _chosen(build: Callable[[ways.Way], NetworkFile], task: Task) -> tuple[ways.
         pictures,
         logits,
         lambda trial: task.console.print(f"  {file}{_line(trial)}", highlight=False),
+        changes,
     )
 
 
@@ -190,7 +195,7 @@ def _step(nodes: Sequence[Key], found: Parity, breaches: list[str]) -> dict[str,
 def _line(trial: ways.Trial) -> str:
     way = trial.way
     return (
-        f": ranges {way.clip}, channels {way.channels}, rounding {way.rounding}: logits off by "
+        f": ranges {way.clip}, channels {way.channels}, rounding {way.rounding}, biases {way.biases}: logits off by "
         f"{trial.mean_logits:.2%} of their spread, p99 {trial.p99_logits:.1%}, {trial.flips} flips on "
         f"{trial.pictures} pictures of dev"
     )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edgecxr.engines import Engine
 from edgecxr_export.graphs import onnx_graph
-from edgecxr_export.int8 import quantize
+from edgecxr_export.int8 import biases, quantize
 from edgecxr_export.int8.networks import MIN_MAX, PERCENTILES, Networks
 from edgecxr_export.parity.logits import errors
 
@@ -33,8 +33,11 @@ class Way:
     clip: str = MIN_MAX  # or a percentage: the percentile at either end
     channels: str = "as trained"  # or "alike", see `equalise`
     rounding: str = "nearest"  # or "second-order", see `rounding`
+    biases: str = "as trained"  # or "corrected", see `biases`
 
 
+# Tried last where the quantizer knows how: it takes as long as all of the others.
+CORRECTED = {"biases": "corrected"}
 # Tried in this order, each kept if it brings the answers nearer to the float network's.
 CHANGES: tuple[dict[str, str], ...] = (
     {"channels": "alike"},
@@ -71,8 +74,20 @@ class Quantizer:
         """The int8 graph (onnx.ModelProto) made that way, with the named nodes left in float32."""
         model = self._networks.network(way.channels, way.rounding, self._levels)
         ranges = self._networks.ranges(way.channels, way.clip)
+
+        def correct(made: Any) -> Any:
+            if way.biases == "as trained":
+                return made
+            exact = self._networks.network(way.channels, "nearest", self._levels)
+            return biases.corrected(made, exact, self._networks.pictures)
+
         made = quantize.quantize(
-            model, ranges, keep_float=keep_float, full_range=self._full_range, zero_point_0=self._zero_point_0
+            model,
+            ranges,
+            keep_float=keep_float,
+            full_range=self._full_range,
+            zero_point_0=self._zero_point_0,
+            correct=correct,
         )
         return quantize.correct_bias(made, self._mean_logits, self._networks.pictures)
 
@@ -101,6 +116,7 @@ def choose_way(
     inputs: npt.NDArray[np.uint8],
     reference: npt.NDArray[np.float32],
     advance: Callable[[Trial], Any] = lambda trial: None,
+    changes: Sequence[Mapping[str, str]] = CHANGES,
 ) -> tuple[Way, list[Trial]]:
     """The best way on `inputs` (N, H, W, 1), whose float logits are `reference` (N, K); and all that were tried.
 
@@ -109,7 +125,7 @@ def choose_way(
     """
     best: Trial | None = None
     trials: list[Trial] = []
-    for change in ({}, *CHANGES):
+    for change in ({}, *changes):
         way = replace(best.way if best else Way(), **change)
         trial = _tried(way, run(build(way), inputs), reference)
         trials.append(trial)
