@@ -1,11 +1,14 @@
 #!/bin/sh
-# A Python with numpy and ONNX Runtime for aarch64, unpacked into FOLDER, to be run by qemu-aarch64 (Debian 12: qemu-user).
+# A Python for aarch64 with what the runtime needs and its three engines, unpacked into FOLDER, to be run by qemu-aarch64
+# (Debian 12: qemu-user).
 #
 #     benchmarks/aarch64_root.sh FOLDER       then: python benchmarks/emulation.py --aarch64 FOLDER
+#                                             or:   EDGECXR_AARCH64=FOLDER python -m pytest -m long tests/emulation
 #
-# Needs apt-get and dpkg (Debian 12; installs nothing), pip and the network: about 60 MB.
+# Needs apt-get and dpkg (Debian 12; installs nothing), pip and the network: about 130 MB; FOLDER takes 400.
 set -eu
 [ $# -eq 1 ] || { echo "usage: $0 FOLDER" >&2; exit 2; }
+constraints=$(cd "$(dirname "$0")/.." && pwd)/constraints.txt
 mkdir -p "$1/debs/lists/partial" "$1/debs/archives/partial" "$1/root" "$1/site"
 folder=$(cd "$1" && pwd)
 
@@ -21,7 +24,9 @@ apt download python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6
 for package in *.deb; do dpkg -x "$package" "$folder/root"; done
 
 "${PYTHON:-python3}" -m pip install --quiet --target "$folder/site" --platform manylinux_2_28_aarch64 \
-  --platform manylinux_2_27_aarch64 --python-version 3.11 --only-binary :all: --no-deps --upgrade onnxruntime numpy
+  --platform manylinux_2_27_aarch64 --platform manylinux_2_31_aarch64 --platform manylinux_2_35_aarch64 \
+  --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 --python-version 3.11 --only-binary :all: \
+  --upgrade -c "$constraints" numpy pillow typer rich onnxruntime ai-edge-litert openvino
 
 # ONNX Runtime 1.32 dies where /proc/cpuinfo is that of an x86-64 host; what it computes with, it asks the CPU itself.
 mkdir -p "$folder/root/proc" "$folder/root/sys/devices/system/cpu"

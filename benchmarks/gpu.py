@@ -2,11 +2,12 @@
 
     python benchmarks/gpu.py PICTURES -m BUNDLE [-o results.json] [--device cuda] [--batch-sizes 1,8,32,64,128,256]
 
-BUNDLE holds fp32 and fp16 ONNX files (`edgecxr export --precisions fp32,fp16,int8`). Model only: pictures/s of calls
-from memory of the host and back, in fp32, TF32 and fp16 and in each batch size, in turn over ROUNDS; the share of the
-card's peak counts two operations for each multiplication of the graph's Conv, Gemm and MatMul nodes, and takes the
-dense figures of NVIDIA's data sheets. End to end: files to predictions as `infer` has it, against the smaller of what
-the decoders give to an engine that does nothing and what the engine takes from memory, at the same batch size.
+BUNDLE holds fp32 and fp16 ONNX files (`edgecxr export --precisions fp32,fp16,int8`; on `--device tensorrt`
+int8-symmetric is taken too). Model only: pictures/s of calls from memory of the host and back, in each precision and in
+each batch size, in turn over ROUNDS; the share of the card's peak counts two operations for each multiplication of the
+graph's Conv, Gemm and MatMul nodes, and takes the dense figures of NVIDIA's data sheets. End to end: files to
+predictions as `infer` has it, against the smaller of what the decoders give to an engine that does nothing and what the
+engine takes from memory, at the same batch size.
 
 `--device cpu` runs the same script where there is no GPU, on what the bundle holds for one: a test of the script, not a
 measurement (decoders and engine then share the processor).
@@ -40,6 +41,12 @@ from edgecxr.system import machine
 
 ROUNDS = 5
 WARM_UP = 3  # calls of each shape before it is counted: cuDNN chooses its kernels in the first
+
+MEASURED = {
+    "cpu": ("fp32", "int8"),
+    "cuda": ("fp32", "tf32", "fp16"),
+    "tensorrt": ("tf32", "fp16", "int8-symmetric"),  # each precision that the bundle holds a file for
+}
 
 # 10^12 operations/s, dense, of NVIDIA's data sheets: fp32 of the ordinary units, TF32 and fp16 (added up in float32) of
 # the matrix units. By the beginning of the name that nvidia-smi gives; the first that fits.
@@ -87,7 +94,7 @@ def peak(card: str, precision: str) -> float | None:
 def opened(bundle: Bundle, device: str) -> tuple[dict[str, tuple[Choice, Any]], dict[str, str]]:
     """(choice and engine by precision, why others can't be run)"""
     engines, left_out = {}, {}
-    for precision in ("fp32", "tf32", "fp16") if device != "cpu" else ("fp32", "int8"):
+    for precision in MEASURED[device]:
         try:
             choice = choose(bundle, Asked(ort.NAME, device, precision))
             engines[precision] = choice, open_engine(bundle, choice, machine.cpus() if device == "cpu" else 1)

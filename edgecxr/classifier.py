@@ -46,7 +46,8 @@ class Classifier:
     ) -> None:
         """Open `bundle` (a path, `full` or `edge`, an opened Bundle, or None for `full`) on `device`.
 
-        `engine` is onnxruntime, openvino or litert, `precision` fp32, bf16 (openvino), fp16 or int8; `auto` chooses.
+        `engine` is onnxruntime, openvino or litert, `precision` fp32, bf16 (openvino), fp16, int8 or
+        int8-symmetric; `auto` chooses.
         One worker with every CPU's thread is the lowest latency for `predict`; `workers=None` makes one-threaded
         workers, one a CPU, the highest throughput for `stream`. Raises BundleError and UnavailableError, and UsageError
         for a name that there isn't.

@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 # Okabe and Ito's palette (2008), which colour-blind readers tell apart: an engine each. A precision has a line style.
 COLOURS = dict(zip(ORDER, ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), strict=False))
-STYLES = {"int8": "-", "fp32": "--", "bf16": "-.", "fp16": ":", "tf32": (0, (1, 3))}
+STYLES = {"int8": "-", "fp32": "--", "bf16": "-.", "fp16": ":", "tf32": (0, (1, 3)), "int8-symmetric": (0, (5, 1))}
 STAGE_COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#d55e00", "#cc79a7")
 GREY = "#6b7580"
 SIZE = (6.4, 4.2)  # inches; two stand side by side

@@ -117,13 +117,13 @@ def with_metadata(data: bytes, kind: str, entries: Mapping[str, str]) -> bytes:
 
 
 def precision(data: bytes) -> str:
-    """fp32, fp16 or int8: by the kinds of the weights of an ONNX file that `check` let pass."""
+    """An artifact's precision, by the kinds of the tensors of an ONNX file that `check` let pass."""
     kinds = set()
     for start, end in _messages(data, 0, len(data), 7):  # graph
         for tensor, behind in _messages(data, start, end, 5):  # initializer
             kinds |= {value for field, value in _numbers(data, tensor, behind) if field == 2}  # data_type
-    if kinds & {2, 3}:  # UINT8, INT8
-        return "int8"
+    if kinds & {2, 3}:  # UINT8, INT8: symmetric activations alone have int8 zero points, and no uint8 anywhere
+        return "int8" if 2 in kinds else "int8-symmetric"
     return "fp16" if 10 in kinds else "fp32"
 
 

@@ -47,7 +47,7 @@ GOLDEN_EXPECTED = "golden/expected.json"
 METADATA_PREFIX = "edgecxr."  # of what an .onnx says itself, so that it can be used alone
 CARD = "MODEL_CARD.md"
 FORMATS = ("onnx", "tflite")
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-symmetric")
 
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 1 << 30  # an artifact of this classifier is 84 MB at most; this bounds what a forged one can ask for

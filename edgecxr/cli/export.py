@@ -35,7 +35,8 @@ def export(
     precisions: Annotated[
         str | None,
         typer.Option(
-            help="And in which precisions: of fp32, fp16, int8 (default: fp32,int8; for triton one, as infer takes it)."
+            help="And in which precisions: of fp32, fp16, int8, int8-symmetric (default: fp32,int8; for triton one, as "
+            "infer takes it)."
         ),
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="What Triton runs the model on.")] = "cpu",

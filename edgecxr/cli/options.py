@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 Engine = Literal["auto", "onnxruntime", "openvino", "litert"]
-Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8", "int8-symmetric"]
 ModelOption = Annotated[
     Path | None,
     typer.Option(

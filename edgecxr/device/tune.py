@@ -25,7 +25,18 @@ import numpy.typing as npt
 from edgecxr.bundle import Bundle
 from edgecxr.device.golden import GoldenCheck
 from edgecxr.device.verify import verify
-from edgecxr.engines.select import ANYTHING, FROM_FP32, Asked, Choice, choices, choose, fingerprint, in_software
+from edgecxr.engines.select import (
+    ANYTHING,
+    FROM_FP32,
+    INTEGERS,
+    SYMMETRIC,
+    Asked,
+    Choice,
+    choices,
+    choose,
+    fingerprint,
+    in_software,
+)
 from edgecxr.errors import DeviceMemoryError, GateError, UnavailableError, UsageError
 from edgecxr.scoring import pipeline
 from edgecxr.scoring.remembered import Configuration
@@ -243,7 +254,9 @@ def _measurable(bundle: Bundle, asked: Asked) -> tuple[list[Choice], tuple[str, 
         with contextlib.suppress(UnavailableError):
             every += choices(bundle, replace(asked, precision=computed))[0]
     able = [c for c in every if not in_software(c.engine, c.precision, c.device)]
-    order = ("int8", "fp16", *FROM_FP32, "fp32")
+    if asked.precision == "auto":  # what it finds is for `auto`, which never takes these
+        able = [c for c in able if c.precision != SYMMETRIC]
+    order = (*INTEGERS, "fp16", *FROM_FP32, "fp32")
     return sorted(able, key=lambda c: order.index(c.precision)), not_run
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgecxr.bundle import Bundle
 from edgecxr.device.explain import diagnose, float_difference
 from edgecxr.device.golden import WIDER_TOLERANCES, GoldenCheck, _check, _expected, _reference
-from edgecxr.engines.select import ANYTHING, Asked, choices, open_engine
+from edgecxr.engines.select import ANYTHING, INTEGERS, Asked, choices, open_engine
 from edgecxr.errors import UnavailableError
 
 
@@ -47,7 +47,7 @@ def verify(bundle: Bundle, asked: Asked = ANYTHING, *, threads: int = 1) -> Veri
         row, tolerance, note = _reference(bundle, expected, choice)
         opened = open_engine(bundle, choice, threads)
         golden.append(_check(choice.artifact, opened, inputs, row, tolerance))
-        if not golden[-1].passed and (choice.artifact.format, choice.precision) == ("onnx", "int8"):
+        if not golden[-1].passed and choice.artifact.format == "onnx" and choice.precision in INTEGERS:
             in_float[choice.artifact.file] = float_difference(bundle.read(choice.artifact.file), inputs, row.logits)
         if note:
             notes.append(note)

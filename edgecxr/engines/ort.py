@@ -24,7 +24,7 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-PRECISIONS = ("fp32", "tf32", "fp16", "int8")
+PRECISIONS = ("fp32", "tf32", "fp16", "int8", "int8-symmetric")
 UNTESTED = {"tensorrt": "TensorRT has not been tested with edgecxr; run edgecxr verify --device tensorrt"}
 
 # What stands in the messages of ONNX Runtime's arena and of CUDA where a GPU's memory doesn't suffice
@@ -154,6 +154,7 @@ def provider_options(device: str, precision: str, model: bytes = b"") -> list[tu
     cache = tensorrt_cache(model)
     tensorrt = {
         "trt_fp16_enable": "1" if precision == "fp16" else "0",
+        "trt_int8_enable": "1" if precision == "int8-symmetric" else "0",
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(cache),
         "trt_timing_cache_enable": "1",

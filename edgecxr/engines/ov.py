@@ -1,4 +1,4 @@
-"""OpenVINO: ONNX artifacts on a CPU, in fp32, int8 or, from an fp32 artifact, bfloat16."""
+"""OpenVINO: ONNX artifacts on a CPU, in fp32, integers or, from an fp32 artifact, bfloat16."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAME = "openvino"
 INSTALL = "pip install 'edgecxr[openvino]'"
 
 # OpenVINO's own default turns fp32 into bfloat16, without a word, on CPUs that have it: the precision is always said.
-HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
+HINTS = {"fp32": "f32", "int8": "f32", "int8-symmetric": "f32", "bf16": "bf16"}
 
 # "location" as a string of its own in a protobuf: the key under which ONNX names a file of external data. OpenVINO
 # opens such a file, from the working directory even, and its bytes are in no hash. (The zero ends an overlong length.)

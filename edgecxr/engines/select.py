@@ -69,11 +69,15 @@ PACKAGES = tuple(package for row in TABLE for package in row.packages)
 
 DEVICES = ("auto", *ort.PROVIDERS)
 ENGINES = ("auto", *ORDER)
-PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16", "int8")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16", "int8", "int8-symmetric")
 
 # What is fastest at equal answers: tensor cores take halves; a CPU takes bytes, and computes halves in software.
 PREFERENCE = {"cpu": ("int8", "fp32"), "cuda": ("fp16", "fp32"), "tensorrt": ("fp16", "fp32")}
 GPUS = ("cuda", "tensorrt")  # of NVIDIA, through ONNX Runtime
+
+# Symmetric activations are for TensorRT and programs of others: no CPU gains by them, so `auto` never takes them.
+SYMMETRIC = "int8-symmetric"
+INTEGERS = ("int8", SYMMETRIC)
 
 # Computed from the fp32 artifact: bfloat16 by OpenVINO on CPUs that have it, TF32 on GPUs.
 FROM_FP32 = ("bf16", "tf32")
@@ -138,8 +142,16 @@ def available_devices(engine: str) -> tuple[str, ...]:
 
 
 def in_software(engine: str, precision: str, device: str) -> bool:
-    """Whether a precision is only emulated so, and not worth measuring: ONNX Runtime's halves on a CPU."""
-    return (engine, precision, device) == (ort.NAME, "fp16", "cpu")
+    """Whether a precision is only emulated so, and not worth measuring: ONNX Runtime's halves on a CPU, for one."""
+    return (engine, precision, device) == (ort.NAME, "fp16", "cpu") or without_integers(engine, precision)
+
+
+def without_integers(engine: str, precision: str) -> bool:
+    """Whether an artifact of integers isn't computed in integers here: by OpenVINO on ARM.
+
+    It takes such files there and computes in half precision (openvino_build_deploy, pull request 440).
+    """
+    return engine == ov.NAME and precision in INTEGERS and machine.is_arm()
 
 
 def choose_engine(bundle: Bundle, asked: Asked, installed: Sequence[str]) -> str:
@@ -167,7 +179,9 @@ def _able(bundle: Bundle, engine: str, asked: Asked) -> bool:
         return False
     wanted = PREFERENCE["cpu"] + PREFERENCE["cuda"] if asked.precision == "auto" else (asked.precision,)
     held = {artifact.precision for artifact in bundle.artifacts if artifact.format == row.format}
-    return any(p in row.computes and stored(p) in held for p in wanted)
+    free = asked.engine == "auto"  # an engine that is asked for by name is taken as it is
+    able = [p for p in wanted if p in row.computes and not (free and without_integers(engine, p))]
+    return any(stored(p) in held for p in able)
 
 
 def choose_device(bundle: Bundle, asked: Asked, available: Sequence[str], engine: str = ORDER[0]) -> str:
@@ -184,7 +198,7 @@ def choose_device(bundle: Bundle, asked: Asked, available: Sequence[str], engine
         raise UnavailableError(f"tf32 is computed on NVIDIA GPUs, and here there is only {', '.join(available)}")
     wanted = PREFERENCE["cuda"] if precision == "auto" else (precision,)
     suits = any(artifact.precision in map(stored, wanted) for artifact in bundle.artifacts if artifact.format == "onnx")
-    return "cuda" if "cuda" in available and suits and precision != "int8" else "cpu"
+    return "cuda" if "cuda" in available and suits and precision not in INTEGERS else "cpu"
 
 
 def _way_to(device: str, available: Sequence[str], engine: str) -> str:
@@ -210,8 +224,8 @@ def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = O
                 f"{engine} doesn't compute in {precision} here, only in {', '.join(computes)}; "
                 f"give --engine {others[0]}"
             )
-        if device in GPUS and precision == "int8":
-            raise UnavailableError(f"int8 artifacts are for CPUs; on {device} take fp16 or fp32")
+        if misplaced := _misplaced(precision, device):
+            raise UnavailableError(f"{misplaced}; on {device} take fp16 or fp32")
         if device == "cpu" and precision == "tf32":
             raise UnavailableError("tf32 is computed on NVIDIA GPUs only, got the device cpu")
         if stored(precision) not in artifacts:
@@ -220,7 +234,7 @@ def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = O
                 f"{_export(kind, stored(precision))} makes one"
             )
         return artifacts[stored(precision)]
-    fitting = [p for p in PREFERENCE[device] if p in computes]
+    fitting = [p for p in PREFERENCE[device] if p in computes and not without_integers(engine, p)]
     for artifact in artifacts.values():
         if artifact.preferred and artifact.precision in fitting:
             return artifact
@@ -231,6 +245,13 @@ def choose_artifact(bundle: Bundle, device: str, precision: str, engine: str = O
     raise UnavailableError(
         f"the bundle holds no {_KINDS[kind]} artifact for {engine} on {device}, only: {held}; {way} makes one"
     )
+
+
+def _misplaced(precision: str, device: str) -> str:
+    """Why a device doesn't take an artifact of integers; "" where it does."""
+    if device in GPUS and precision == "int8":
+        return "int8 artifacts are for CPUs"
+    return f"{SYMMETRIC} artifacts are for TensorRT and CPUs" if (precision, device) == (SYMMETRIC, "cuda") else ""
 
 
 def _export(kind: str, precision: str) -> str:
@@ -295,8 +316,8 @@ def choices(bundle: Bundle, asked: Asked = ANYTHING) -> tuple[tuple[Choice, ...]
         wanted = computed(artifact, target, precision)
         able = [row.name for row in TABLE if row.format == artifact.format and wanted in row.computes]
         here = [name for name in able if name in available]
-        if target in GPUS and wanted == "int8":
-            not_run.append(f"{artifact.file}: int8 artifacts are for CPUs")
+        if misplaced := _misplaced(wanted, target):
+            not_run.append(f"{artifact.file}: {misplaced}")
         elif not able:
             not_run.append(f"{artifact.file}: no engine computes {wanted} from {_KINDS[artifact.format]} files")
         elif not here:

@@ -81,6 +81,11 @@ def _quota(folder: Path) -> float | None:
     return None if limit in ("max", "-1") else int(limit) / int(period)
 
 
+def is_arm() -> bool:
+    """Whether this process runs on a 64-bit ARM CPU, as Linux, macOS or Windows call it."""
+    return platform.machine().lower() in ("aarch64", "arm64")
+
+
 def fingerprint(packages: Iterable[str]) -> dict[str, Any]:
     """Hardware, system and versions of those `packages` that are there; nothing names the machine or its owner."""
     return {

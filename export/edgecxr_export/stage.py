@@ -13,6 +13,7 @@ from rich.console import Console
 import edgecxr
 from edgecxr.bundle import Bundle
 from edgecxr.bundle import reader as bundles
+from edgecxr.engines.select import INTEGERS, SYMMETRIC
 from edgecxr.errors import DataError
 from edgecxr.lab import ancestry
 from edgecxr.lab.evaluation import abstention
@@ -144,7 +145,7 @@ def _found(
     `others` are pictures from elsewhere and how many are left out there, by name.
     """
     rows: list[int] = []
-    if "int8" in options.precisions:  # before any conversion: a folder that is too small is told at once
+    if set(INTEGERS) & set(options.precisions):  # before any conversion: a folder that is too small is told at once
         rows = quantize.calibration_rows(data.dataset.examples, options.calibration_pictures)
     choosing = data.rows(CHOOSING)  # raises DataError where dev can't be halved
     console.print("rebuilding the trained model …")
@@ -180,6 +181,7 @@ def _found(
             report = {**parity_report(reference, options.gates, []), artifact.file: asdict(found)}
             raise refusals.Refused([f"{artifact.file} has {breach}" for breach in breaches], report)
 
+    wanted = planned(options.formats, options.precisions)
     quantization: dict[str, Any] | None = None
     if rows:
         console.print("quantizing …")
@@ -193,15 +195,20 @@ def _found(
         )
         networks = Networks(graph, task.calibration)
         ways: dict[str, Any] = {}
-        if ONNX in options.formats:
+        if (ONNX, "int8") in wanted:
             artifact, ways[ONNX] = int8.onnx_int8(networks, options.opset, task, full_range=options.full_range)
             made.append(artifact)
-        if TFLITE in options.formats:
+        if (ONNX, SYMMETRIC) in wanted:
+            # What takes such files adds products up in 32 bits, so their weights have all 8 bits.
+            artifact, ways[f"{ONNX}-symmetric"] = int8.onnx_int8(
+                networks, options.opset, task, full_range=True, zero_point_0=True
+            )
+            made.append(artifact)
+        if (TFLITE, "int8") in wanted:
             artifact, ways[TFLITE] = int8.tflite_int8(float_input, networks, task)
             made.append(artifact)
         quantization = reports.quantization_report(data.dataset, rows, ways)
 
-    wanted = planned(options.formats, options.precisions)
     kept = {(artifact.format, artifact.precision): artifact for artifact in made}
     measured = [comparison.final(kept[kind]) for kind in wanted]
     _judge_finally(reference, options.gates, measured, quantization)

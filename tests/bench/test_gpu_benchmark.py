@@ -9,6 +9,7 @@ import pytest
 
 from common import ROOT
 from edgecxr.bundle import load
+from edgecxr.engines import ort
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -33,6 +34,12 @@ def test_peaks_are_found_by_the_cards_name() -> None:
     assert gpu.peak("NVIDIA H100 PCIe", "tf32") == 378.0
     assert gpu.peak("Tesla T4", "tf32") is None
     assert gpu.peak("another card", "fp16") is None
+
+
+def test_every_device_has_its_precisions() -> None:
+    assert set(gpu.MEASURED) == set(ort.PROVIDERS)
+    assert {p for precisions in gpu.MEASURED.values() for p in precisions} <= set(ort.PRECISIONS)
+    assert [d for d, precisions in gpu.MEASURED.items() if "int8-symmetric" in precisions] == ["tensorrt"]
 
 
 def test_it_runs_on_a_cpu(tmp_path: Path, tiny_bundle: Path, samples: Path) -> None:

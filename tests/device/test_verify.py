@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import platform
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -145,6 +146,22 @@ def test_an_engine_without_answers_of_its_own_is_compared_with_another_at_a_wide
         "model.int8.onnx in int8 on openvino: the bundle holds no golden vectors for it; compared with those of "
         "onnxruntime in int8, at 0.5",
     )
+
+
+def test_openvinos_integers_on_arm_are_compared_as_another_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It computes them in half precision there: the answers that it gave in integers elsewhere aren't its own."""
+    folder = tiny.write_bundle(tmp_path / "t.edgecxr")
+    rows = json.loads((folder / "golden/expected.json").read_text())
+    rows += json.loads(json.dumps(rows).replace("onnxruntime", "openvino"))
+    rewrite(folder, "golden/expected.json", json.dumps(rows).encode())
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    result = verify(load(folder), Asked(engine="openvino"))
+    found = {c.precision: (c.reference, c.tolerance) for c in result.golden}
+    assert found == {"fp32": ("openvino", 1e-3), "int8": ("openvino", WIDER_TOLERANCES["int8"])}
+    (note,) = result.notes
+    assert note.endswith("compared with those of openvino in int8, at 0.5")
 
 
 def test_an_engines_own_answers_are_taken_where_they_are_there(tmp_path: Path) -> None:

@@ -197,6 +197,8 @@ def test_tensorrt_keeps_its_engines_by_gpu_model_and_versions(monkeypatch: pytes
     (name, options), (fallback, _) = provider_options("tensorrt", "fp16", b"network")
     assert (name, fallback) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
     assert (options["trt_fp16_enable"], options["trt_engine_cache_enable"]) == ("1", "1")
+    in_integers = [provider_options("tensorrt", p)[0][1]["trt_int8_enable"] for p in ("fp16", "int8-symmetric")]
+    assert in_integers == ["0", "1"]
     folder = Path(options["trt_engine_cache_path"])
     assert folder.is_dir()
     assert folder.is_relative_to(tmp_path / "edgecxr" / "tensorrt")

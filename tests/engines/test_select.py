@@ -2,6 +2,7 @@
 
 import ast
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -86,6 +87,56 @@ def test_an_engine_that_was_asked_for_is_not_replaced(bundle: Bundle, both: Bund
         chosen = choose(both, Asked(engine=engine))
         assert (chosen.engine, chosen.device, chosen.precision) == (engine, "cpu", "int8")
         assert chosen.artifact.format == select.ROWS[engine].format
+
+
+def as_symmetric(bundle: Bundle, *precisions: str) -> Bundle:
+    """Its int8 file under the other name, with the files of those precisions."""
+    (int8,) = (a for a in bundle.artifacts if a.precision == "int8")
+    others = [a for a in bundle.artifacts if a.precision in precisions]
+    renamed = replace(int8, precision="int8-symmetric", preferred=False)
+    return replace(bundle, artifacts=(renamed, *others))
+
+
+def test_symmetric_int8_is_taken_by_name_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_name = Asked(precision="int8-symmetric")
+    symmetric = as_symmetric(bundle, "fp32")
+    assert choose(symmetric).artifact.precision == "fp32"
+    assert choose(symmetric, by_name).artifact.precision == "int8-symmetric"
+    with pytest.raises(UnavailableError, match="only: int8-symmetric; edgecxr export --precisions fp32 makes one"):
+        choose(as_symmetric(bundle))
+    with pytest.raises(UnavailableError, match=r"no int8-symmetric ONNX .* --precisions int8-symmetric makes one"):
+        choose(bundle, by_name)
+    monkeypatch.setattr(ort, "available_devices", lambda: ("cpu", "cuda", "tensorrt"))
+    assert choose(symmetric, by_name).device == "cpu"
+    chosen = choose(symmetric, replace(by_name, device="tensorrt"))
+    assert (chosen.device, chosen.precision) == ("tensorrt", "int8-symmetric")
+    with pytest.raises(UnavailableError, match="int8-symmetric artifacts are for TensorRT and CPUs; on cuda take fp16"):
+        choose(symmetric, replace(by_name, device="cuda"))
+    _, not_run = choices(symmetric, Asked(device="cuda"))
+    assert any("int8-symmetric artifacts are for TensorRT and CPUs" in reason for reason in not_run)
+
+
+@pytest.mark.parametrize("architecture", ["aarch64", "arm64", "ARM64"])
+def test_auto_never_takes_openvino_for_integers_on_arm(
+    bundle: Bundle, both: Bundle, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    """It computes them in half precision there."""
+    int8 = replace(bundle, artifacts=tuple(a for a in bundle.artifacts if a.precision == "int8"))
+    only = ("openvino",)
+    assert choose_engine(int8, ANYTHING, only) == "openvino"
+    assert choose_artifact(bundle, "cpu", "auto", "openvino").precision == "int8"
+    monkeypatch.setattr(platform, "machine", lambda: architecture)
+    for asked in (ANYTHING, Asked(precision="int8")):
+        with pytest.raises(UnavailableError, match=r"openvino can't run this .*, onnxruntime can; .*'edgecxr\[cpu\]'"):
+            choose_engine(int8, asked, only)
+        assert choose_engine(int8, asked, ALL) == "onnxruntime"
+    assert choose_engine(both, Asked(precision="int8"), ("openvino", "litert")) == "litert"
+    # In float it is as good as any; and what is asked for by name is used.
+    assert choose_engine(bundle, ANYTHING, only) == "openvino"
+    assert choose_artifact(bundle, "cpu", "auto", "openvino").precision == "fp32"
+    assert choose(bundle, Asked("openvino", precision="int8")).precision == "int8"
+    assert select.in_software("openvino", "int8", "cpu")  # so `tune` and `bench` leave it out
+    assert not select.in_software("onnxruntime", "int8", "cpu")
 
 
 @pytest.mark.parametrize("name", ["engine", "device", "precision"])

@@ -13,10 +13,11 @@ SIDE = 16
 CHANNELS = 12
 
 
-def small_graph(seed: int = 0, spread: float = 30.0) -> Any:
+def small_graph(seed: int = 0, spread: float = 30.0, border: int = 1) -> Any:
     """uint8 (N, 16, 16, 1) -> logits (N, 3), evidence (N, 16, 16, 3): stem, two separable convolutions, a sum, head.
 
-    The channels of the first separable convolution's output differ in width by about `spread` times.
+    The channels of the first separable convolution's output differ in width by about `spread` times. Without the stem's
+    `border` of zeros (0, as Xception has it) maps are 14 x 14.
     """
     rng = np.random.default_rng(seed)
 
@@ -43,7 +44,7 @@ def small_graph(seed: int = 0, spread: float = 30.0) -> Any:
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Reshape", ["float", "nchw"], ["plane"]),
-        helper.make_node("Conv", ["plane", "stem.w", "stem.b"], ["a"], **same),
+        helper.make_node("Conv", ["plane", "stem.w", "stem.b"], ["a"], pads=[border] * 4),
         helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("Conv", ["b", "dw1.w"], ["c"], **wide),
         helper.make_node("Conv", ["c", "pw1.w", "pw1.b"], ["d"]),
@@ -63,7 +64,7 @@ def small_graph(seed: int = 0, spread: float = 30.0) -> Any:
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIDE, SIDE, 1])],
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3]),
-            helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ["N", SIDE, SIDE, 3]),
+            helper.make_tensor_value_info("evidence", TensorProto.FLOAT, ["N", *[SIDE - 2 + 2 * border] * 2, 3]),
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

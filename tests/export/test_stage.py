@@ -25,7 +25,7 @@ from edgecxr.device.verify import verify
 from edgecxr.engines import Engine, ov
 from edgecxr.engines.litert import LiteRtEngine
 from edgecxr.engines.ort import OnnxRuntimeEngine
-from edgecxr.engines.select import Asked
+from edgecxr.engines.select import Asked, choose
 from edgecxr.errors import DataError, GateError, StorageError, UsageError
 from edgecxr.lab.audit import audit
 from edgecxr.lab.dataset import Dataset, folds, read_dataset, without_value
@@ -361,6 +361,39 @@ def test_a_failed_gate_leaves_what_was_there_and_a_report(
         assert [row["file"] for row in report["artifacts"]] == ["model.fp32.onnx", "model.int8.onnx"]
 
 
+def test_symmetric_int8_is_an_artifact_like_the_others(
+    run_folder: Path, folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gated, verified, told in reports and card, and never what `auto` takes."""
+    monkeypatch.setattr("edgecxr_export.int8.ways.CHANGES", ())
+    options = Options(precisions=("fp32", "int8-symmetric"), gates=LENIENT)
+    made = export(run_folder, tmp_path / "a.edgecxr", folder, options=options, cache=cache)
+    fp32, symmetric = made.artifacts
+    assert (symmetric.file, symmetric.precision) == ("model.int8-symmetric.onnx", "int8-symmetric")
+    assert symmetric.details["weight_bits"] == 8
+    assert symmetric.bytes < fp32.bytes / 3
+    assert symmetric.details["speed"]["engine"] == "onnxruntime"
+    assert not symmetric.preferred
+    assert choose(made, Asked(device="cpu")).artifact == fp32
+    found = verify(made, Asked(device="cpu", precision="int8-symmetric"), threads=2)
+    assert [(check.engine, check.reference) for check in found.golden] == [
+        ("onnxruntime", "onnxruntime"),
+        ("openvino", "openvino"),
+    ]
+    assert found.passed
+    quantization = json.loads(made.read("reports/quantization.json"))
+    assert quantization["onnx-symmetric"]["settings"]["activations"] == "int8, zero point 0"
+    assert "onnx" not in quantization
+    card = made.read("MODEL_CARD.md").decode()
+    assert "`model.int8-symmetric.onnx`: static, weights per channel" in card
+    assert "`model.int8-symmetric.onnx` has activations of zero point 0" in card
+    with pytest.raises(GateError, match=r"model\.int8-symmetric\.onnx has logits .* off .*, at most -100%"):
+        refused = replace(options, gates=replace(LENIENT, int8_p99_logits=-1.0))
+        monkeypatch.setattr("edgecxr_export.int8.ways.MAX_FLOAT", 0)
+        monkeypatch.setattr("edgecxr_export.int8.ways.Quantizer.nodes", property(lambda self: ["conv_004"]))
+        export(run_folder, tmp_path / "b.edgecxr", folder, options=refused, cache=cache)
+
+
 def test_a_folder_too_small_to_calibrate_is_refused_before_any_work(
     run_folder: Path, folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,10 +457,11 @@ def test_an_output_that_exists_is_refused(run_folder: Path, folder: Path, tmp_pa
     [
         ({"output": "a.onnx"}, "NAME.edgecxr"),
         ({"output": "absent/a.edgecxr"}, "folder doesn't exist"),
-        ({"precisions": ["fp64"]}, "precisions must be of fp32, fp16, int8, got fp64"),
+        ({"precisions": ["fp64"]}, "precisions must be of fp32, fp16, int8, int8-symmetric, got fp64"),
         ({"precisions": []}, "got none"),
         ({"formats": ["h5"]}, "formats must be of onnx, tflite, got h5"),
         ({"formats": ["tflite"], "precisions": ["fp16"]}, "no tflite file is made in fp16"),
+        ({"formats": ["tflite"], "precisions": ["int8-symmetric"]}, "no tflite file is made in int8-symmetric"),
         ({"opset": 3}, "opset must be one of"),
         ({"gates": Gates(max_flips=float("nan"))}, "share of flips must be 0 to 100 %, got nan"),
         ({"data": None}, "give --data DIR"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from edgecxr.engines.select import SYMMETRIC
 from edgecxr.lab import ancestry
 from edgecxr.lab.evaluation.operating import unkept
 from edgecxr.lab.evaluation.subsets import not_measured, pair_title
@@ -12,6 +13,13 @@ from edgecxr.lab.evaluation.subsets import not_measured, pair_title
 Report = Mapping[str, Any]
 
 INTERVAL = "95 % interval"
+
+# Of reports/quantization.json, each with the file that it tells of.
+INT8 = {
+    "onnx": "model.int8.onnx",
+    "onnx-symmetric": "model.int8-symmetric.onnx",
+    "tflite": "model.int8.tflite",
+}
 
 
 def model_card(
@@ -319,11 +327,17 @@ def _artifacts(artifacts: Sequence[Report], parity: Report, quantization: Report
     for artifact in artifacts:
         for breach in measured[artifact["file"]]["exceeds_on_test"]:
             lines += ["", f"On {parity['split']}, which decides nothing, `{artifact['file']}` has {breach}."]
+    if any(artifact["precision"] == SYMMETRIC for artifact in artifacts):
+        lines += [
+            "",
+            f"`{INT8['onnx-symmetric']}` has activations of zero point 0, for TensorRT and other programs that take no "
+            "others. It is measured here on a CPU, which gains nothing by it, and has run on no such program.",
+        ]
     for artifact in artifacts:
         if artifact.get("unverified"):
             lines += ["", f"`{artifact['file']}` is for GPUs and has run on none yet: `edgecxr verify` there first."]
     if quantization:
-        lines += ["", *(_quantized(kind, quantization) for kind in ("onnx", "tflite") if kind in quantization)]
+        lines += ["", *(_quantized(kind, file, quantization) for kind, file in INT8.items() if kind in quantization)]
     return "\n".join(lines)
 
 
@@ -377,8 +391,8 @@ def _parity_elsewhere(elsewhere: Sequence[Report]) -> str:
     )
 
 
-def _quantized(kind: str, quantization: Report) -> str:
-    """How one format's int8 file was made."""
+def _quantized(kind: str, file: str, quantization: Report) -> str:
+    """How an int8 file was made."""
     found = quantization[kind]
     chosen = found.get("chosen", {"clip": "min-max"})
     made = f"ranges {chosen['clip']}"
@@ -391,7 +405,7 @@ def _quantized(kind: str, quantization: Report) -> str:
     left = len(found["steps"][-1]["float_nodes"])
     floats = f"; {left} convolutions stay float32" if left else ""
     return (
-        f"`model.int8.{kind}`: static, weights per channel, {made}, as chosen on half of dev, calibrated on "
+        f"`{file}`: static, weights per channel, {made}, as chosen on half of dev, calibrated on "
         f"{quantization['pictures']} training pictures spread over classes and origins{floats}; the head stays "
         "float32, and its bias takes back the mean shift.\n"
     )

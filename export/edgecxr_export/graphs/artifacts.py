@@ -14,13 +14,13 @@ import onnx
 from onnx import numpy_helper
 
 from edgecxr.engines import Engine
-from edgecxr.engines.select import TABLE, in_software, installed_engines, make_engine, stored
+from edgecxr.engines.select import PREFERENCE, SYMMETRIC, TABLE, in_software, installed_engines, make_engine, stored
 from edgecxr.errors import BundleError, GateError
 from edgecxr.system.machine import cpus
 from edgecxr_export.graphs import onnx_graph
 
 ONNX, TFLITE = "onnx", "tflite"
-KINDS = {ONNX: ("fp32", "fp16", "int8"), TFLITE: ("fp32", "int8")}  # what is made of each format
+KINDS = {ONNX: ("fp32", "fp16", "int8", SYMMETRIC), TFLITE: ("fp32", "int8")}  # what is made of each format
 # The first engine of a format: what `auto` takes for it.
 GATED_ON = {kind: next(row.name for row in TABLE if row.format == kind) for kind in KINDS}
 
@@ -112,9 +112,9 @@ def preferred(artifacts: Sequence[NetworkFile], speeds: Mapping[str, Mapping[str
     """For each file, whether it is the one to take on a CPU: the fastest of its format, int8 where that is open."""
     chosen = set()
     for kind in KINDS:
-        mine = [artifact for artifact in artifacts if artifact.format == kind and artifact.file in speeds]
+        order = PREFERENCE["cpu"]  # what `auto` may take
+        mine = [a for a in artifacts if a.format == kind and a.precision in order and a.file in speeds]
         if mine:
-            order = ("int8", "fp32")
             best = min(mine, key=lambda a: (speeds[a.file]["p50_ms"], order.index(a.precision)))
             chosen.add(best.file)
     return {artifact.file: artifact.file in chosen for artifact in artifacts}

@@ -20,6 +20,7 @@ from edgecxr.errors import DataError, GateError
 from edgecxr.lab.dataset import Example
 from edgecxr.system.machine import cpus
 from edgecxr_export.graphs.onnx_graph import INPUT, bias_tensor, canonical
+from edgecxr_export.int8 import symmetric
 from edgecxr_export.labelled import spread_over_origins
 
 MIN_PICTURES = 8  # below this the ranges of the activations are an accident
@@ -40,6 +41,12 @@ class Settings:
     head: str = "float32"  # in int8 it was off by 0.56 in a logit and broke the evidence's sum by 0.5
     # Rounding shifts the logits of all pictures alike (by -0.1 to 0.1 in one trained model): the head takes it back.
     bias_correction: str = "mean logit of the calibration pictures"
+
+
+# Where activations are symmetric: what TensorRT reads. It takes no 32-bit integers into DequantizeLinear, so a bias
+# stays a float (microsoft/onnxruntime issue 14229). It makes one layer of a convolution and the Relu behind it, where
+# nothing is rounded between the two: its guide quantizes the inputs of weighted layers, and not their outputs.
+TENSORRT = {"ActivationSymmetric": True, "QuantizeBias": False, "OpTypesToExcludeOutputQuantization": ["Conv"]}
 
 
 def calibration_rows(examples: Sequence[Example], count: int) -> list[int]:
@@ -69,35 +76,41 @@ def quantize(
     *,
     keep_float: Collection[str] = (),
     full_range: bool = False,
+    zero_point_0: bool = False,
     correct: Callable[[Any], Any] = lambda made: made,
 ) -> Any:
     """The canonical fp32 `model` (onnx.ModelProto) in int8 with those ranges of its activations; canonical too.
 
     `correct` is given the int8 graph while its values still have the names that they have in `model`. The head stays in
-    float32, and so do the nodes `keep_float` (their names). Raises GateError where the graph isn't one that takes the
-    picture itself as its quantized tensor.
+    float32, and so do the nodes `keep_float` (their names). With `zero_point_0` activations are symmetric (int8, zero
+    point 0), see `symmetric`. Raises GateError where the graph isn't one that takes the picture itself as its quantized
+    tensor.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    if zero_point_0:
+        copy = symmetric.centred(copy)
     nodes = list(copy.graph.node)
     first = next(node for node in nodes if node.op_type == "Conv")
     # The picture's grey levels are the quantized tensor, whatever was calibrated on: scale 1, zero point 0.
-    known = {**ranges, first.input[0]: (0.0, 255.0)}
+    levels = (-symmetric.LEVELS, symmetric.LEVELS) if zero_point_0 else (0, 255)
+    known = {**ranges, first.input[0]: levels}
     data = {name: (np.float32(low), np.float32(high)) for name, (low, high) in known.items()}
     quantizer = QDQQuantizer(
         copy,
         True,  # per channel
         not full_range,
         QuantType.QInt8,  # weights
-        QuantType.QUInt8,  # activations
+        QuantType.QInt8 if zero_point_0 else QuantType.QUInt8,  # activations
         TensorsData(CalibrationMethod.MinMax, data),
         [],
         [*head_nodes(model), *keep_float],
         sorted(QDQRegistry),
-        {},
+        TENSORRT if zero_point_0 else {},
     )
     quantizer.quantize_model()
-    return canonical(correct(take_uint8(_read_as_stored(quantizer.model.model, head_nodes(model)))))
+    made = _read_as_stored(quantizer.model.model, head_nodes(model))
+    return canonical(correct(made if zero_point_0 else take_uint8(made)))
 
 
 def _read_as_stored(model: Any, outside: Collection[str]) -> Any:

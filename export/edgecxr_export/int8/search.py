@@ -13,6 +13,7 @@ from rich.console import Console
 
 from edgecxr.bench import spread
 from edgecxr.engines import Engine
+from edgecxr.engines.select import SYMMETRIC
 from edgecxr.lab.run import Logits
 from edgecxr_export.graphs import onnx_graph
 from edgecxr_export.graphs.artifacts import ONNX, TFLITE, NetworkFile
@@ -44,10 +45,11 @@ class Task:
 
 
 def onnx_int8(
-    networks: Networks, opset: int, task: Task, *, full_range: bool = False
+    networks: Networks, opset: int, task: Task, *, full_range: bool = False, zero_point_0: bool = False
 ) -> tuple[NetworkFile, dict[str, Any]]:
-    """(the int8 ONNX artifact, the report of how it was chosen)."""
-    quantizer = ways.Quantizer(networks, full_range=full_range)
+    """(the int8 ONNX artifact, the report of how it was chosen); with `zero_point_0` that of symmetric activations."""
+    quantizer = ways.Quantizer(networks, full_range=full_range, zero_point_0=zero_point_0)
+    precision = SYMMETRIC if zero_point_0 else "int8"
 
     def build(way: ways.Way, keep_float: Sequence[str] = ()) -> NetworkFile:
         made = onnx_graph.serialise(quantizer.build(way, keep_float), task.metadata)
@@ -57,11 +59,14 @@ def onnx_int8(
             "weight_bits": 8 if full_range else 7,
             "float_nodes": sorted(keep_float),
         }
-        return NetworkFile(ONNX, "int8", made, details)
+        return NetworkFile(ONNX, precision, made, details)
 
-    way, trials = _chosen(build, task, (*ways.CHANGES, ways.CORRECTED))
+    # Biases are corrected where they are integers; those of the symmetric file are floats.
+    changes = ways.CHANGES if zero_point_0 else (*ways.CHANGES, ways.CORRECTED)
+    way, trials = _chosen(build, task, changes)
     artifact, floated = until_it_passes(lambda nodes: build(way, nodes), lambda: quantizer.suspects(way), task)
-    settings = {**asdict(quantize.Settings()), "weight_levels": quantize.LEVELS["full" if full_range else "reduced"]}
+    settings = asdict(quantize.Settings(**({"activations": "int8, zero point 0"} if zero_point_0 else {})))
+    settings |= {"weight_levels": quantize.LEVELS["full" if full_range else "reduced"]}
     return artifact, {
         "settings": settings,
         "chosen": asdict(way),

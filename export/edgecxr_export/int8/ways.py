@@ -65,8 +65,9 @@ class Trial:
 class Quantizer:
     """Int8 graphs of the networks of one float graph."""
 
-    def __init__(self, networks: Networks, *, full_range: bool = False) -> None:
-        self._networks, self._full_range = networks, full_range
+    def __init__(self, networks: Networks, *, full_range: bool = False, zero_point_0: bool = False) -> None:
+        """`full_range` has 8-bit weights, `zero_point_0` symmetric activations; see `quantize`."""
+        self._networks, self._full_range, self._zero_point_0 = networks, full_range, zero_point_0
         self._levels = quantize.LEVELS["full" if full_range else "reduced"]
 
     def build(self, way: Way, keep_float: Collection[str] = ()) -> Any:
@@ -80,7 +81,14 @@ class Quantizer:
             exact = self._networks.network(way.channels, "nearest", self._levels)
             return biases.corrected(made, exact, self._networks.pictures)
 
-        made = quantize.quantize(model, ranges, keep_float=keep_float, full_range=self._full_range, correct=correct)
+        made = quantize.quantize(
+            model,
+            ranges,
+            keep_float=keep_float,
+            full_range=self._full_range,
+            zero_point_0=self._zero_point_0,
+            correct=correct,
+        )
         return quantize.correct_bias(made, self._mean_logits, self._networks.pictures)
 
     @property
