@@ -30,7 +30,7 @@ def train(
     ] = "default",
     teacher: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="With edge and int8: whose answers are learnt, and with whose weights to begin."),
+        typer.Option(metavar="RUN", help="With edge and int8: whose answers are learnt, with whose weights to begin."),
     ] = None,
     backbone_weights: Annotated[
         str | None,
