@@ -395,18 +395,20 @@ def test_more_associations_than_are_allowed_are_refused(begin: Begin) -> None:
 def test_closing_waits_for_what_is_in_hand_and_takes_nothing_more(
     begin: Begin, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
+    begun, go_on = threading.Semaphore(0), threading.Event()
     real: Callable[..., object] = score.answer
 
     def slow(*rest: object, **more: object) -> object:
-        begun.set()
+        begun.release()
         assert go_on.wait(20)
         return real(*rest, **more)
 
     monkeypatch.setattr(score, "answer", slow)
     node = begin(archive.target)
-    assert send(node.port, film("1.2.3"), film("1.2.4", seed=1)) == [0, 0]
-    assert begun.wait(20)
+    films = [film(f"1.2.{number}", seed=number) for number in (3, 4, 6)]
+    assert send(node.port, *films) == [0, 0, 0]
+    for _ in range(2):  # threads that score, one more than workers
+        assert begun.acquire(timeout=20)
     ending = threading.Thread(target=node.end)  # type: ignore[attr-defined]
     ending.start()
     wait_for(lambda: send(node.port, film("1.2.5")) == [])
@@ -415,4 +417,4 @@ def test_closing_waits_for_what_is_in_hand_and_takes_nothing_more(
     assert not ending.is_alive()
     found = spool.status(tmp_path / "spool")["films"]
     assert found["received"] == 1
-    assert found["scored"] + found["done"] == 1
+    assert found["scored"] + found["done"] == 2

@@ -137,14 +137,25 @@ def test_a_network_that_names_other_classes_is_refused(tmp_path: Path) -> None:
     load(tiny.write_bundle(tmp_path / "r.edgecxr", with_metadata())).read("model.int8.onnx")
 
 
-@pytest.mark.parametrize(("kind", "precision"), [(np.float32, "fp32"), (np.float16, "fp16"), (np.int8, "int8")])
-def test_the_precision_is_that_of_the_weights(kind: type, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "zero", "precision"),
+    [
+        (np.float32, np.float32, "fp32"),
+        (np.float16, np.float32, "fp16"),
+        (np.int8, np.uint8, "int8"),
+        (np.int8, np.int8, "int8-symmetric"),
+    ],
+)
+def test_the_precision_is_that_of_the_weights(kind: type, zero: type, precision: str) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     weights = numpy_helper.from_array(np.ones((2, 2), dtype=kind), "w")
+    zeros = numpy_helper.from_array(np.zeros((), dtype=zero), "z")
     shape = numpy_helper.from_array(np.array([1], dtype=np.int64), "s")
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N"])
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [value], [shape, weights])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g", [value], [value], [shape, weights, zeros]
+    )
     model = helper.make_model(graph)
     model.metadata_props.add(key="k", value="v" * 300)
     data = model.SerializeToString()

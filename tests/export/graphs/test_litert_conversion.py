@@ -104,7 +104,7 @@ def test_int8_is_int8_but_for_its_head(network: Network, calibrated: litert.Cali
     assert (found.int8_weights, found.int8_activations, found.float_head) == (1.0, 1.0, True)
     # Into the graph; into its head and into ood.
     assert (found.operators["QUANTIZE"], found.operators["DEQUANTIZE"]) == (1, 2)
-    assert len(data) < 12_000_000
+    assert len(data) < 12_300_000
     engine = LiteRtEngine(data, "cpu", "int8", 2)
     logits = engine.run(network.inputs).logits
     # Random weights pass rounding on as trained ones don't: 0.90 and 0.85 here, about 0 for a graph that is miswired.

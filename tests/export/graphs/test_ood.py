@@ -233,6 +233,7 @@ def test_a_shorter_network_gives_its_own_last_middle_block(network: Network) -> 
     assert deploy_model(network.reference, network.recipe).output.keys() == {"logits", "evidence"}
 
 
+@pytest.mark.slow
 def test_the_graph_is_the_same_whatever_the_hash_seed() -> None:
     """The converter goes through sets of names, so that a process with another seed may take another way."""
     script = "from export.graphs.test_ood import graph; import sys; sys.stdout.write(graph().SerializeToString().hex())"

@@ -145,7 +145,7 @@ def test_the_artifact_says_what_it_is() -> None:
     assert len(artifact.details["float_nodes"]) == 1
     assert report["settings"]["weight_levels"] == 64
     assert len(report["trials"]) == 6  # of ONNX, whose biases can be moved too
-    assert report["chosen"].keys() == {"clip", "channels", "rounding"}
+    assert report["chosen"].keys() == {"clip", "channels", "rounding", "biases"}
     wide, report = int8.onnx_int8(
         Networks(model, with_ends(pictures())), 17, task(lambda artifact: (PASSING, []), model), full_range=True
     )

@@ -294,7 +294,7 @@ def test_what_cannot_be_made_is_said(tmp_path: Path, tiny_bundle: Path) -> None:
         with pytest.raises(error, match=said):
             repository.write(source, tmp_path / "r", **options)
 
-    refused(UsageError, r"one network, of fp32, fp16, int8, got 'fp32,int8'$", precision="fp32,int8")
+    refused(UsageError, r"one network, of fp32, fp16, int8, int8-symmetric, got 'fp32,int8'$", precision="fp32,int8")
     refused(UsageError, "one of cpu, cuda, got tensorrt$", device="tensorrt")
     refused(UsageError, "give --name, got 'a b'$", name="a b")
     refused(UnavailableError, "no fp16 ONNX artifact", precision="fp16")
