@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -43,6 +44,9 @@ def command_line(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     """`edgecxr ARGUMENTS` within this process, as `subprocess.run` would give it; the environment stays as it was."""
     from edgecxr.cli import main
 
+    logger = logging.getLogger("edgecxr")  # to which `-v` gives a handler of this call's stderr
+    before = list(logger.handlers), logger.level, logger.propagate
+    logger.handlers[:] = []
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         code: object = 0
         with (
@@ -59,5 +63,7 @@ def command_line(arguments: list[str]) -> subprocess.CompletedProcess[str]:
         for file in (out, err):
             file.seek(0)
             texts.append(file.read().decode())
+    logger.handlers[:], level, logger.propagate = before
+    logger.setLevel(level)  # which forgets what was enabled
     assert isinstance(code, int), code
     return subprocess.CompletedProcess(["edgecxr", *arguments], code, *texts)
