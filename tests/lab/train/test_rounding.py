@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_distill import write_teacher
+from test_resumed_training import write_films
 
-from common import noisy
 from edgecxr.errors import UsageError
 from edgecxr.lab.run import read_run
 from edgecxr.lab.train import recipes
@@ -88,25 +89,18 @@ def test_the_network_has_the_same_weights_and_answers() -> None:
 
 
 def test_a_fit_goes_on_with_rounding_and_leaves_a_run_like_any_other(tmp_path: Path) -> None:
-    from PIL import Image
-
     from edgecxr.lab.train import model
     from edgecxr.lab.train.fit import fit
 
-    for label, shift in (("dark", -60), ("bright", 60)):
-        (tmp_path / "data" / label).mkdir(parents=True)
-        for i in range(8):
-            pixels = np.clip(noisy((80, 80), i).astype(int) + shift, 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{i}.png")
-    first, cache = recipes.recipe("default"), tmp_path / "cache"
+    films, cache = write_films(tmp_path / "data", {"dark": 8, "bright": 8}), tmp_path / "cache"
     small = {"input_size": 71, "batch_size": 8, "middle_blocks": 1}
-    first = replace(first, stages=first.stages[:1], **small)  # the head alone
-    fit(tmp_path / "data", tmp_path / "first", first, backbone_weights="none", cache=cache)
+    teacher = write_teacher(tmp_path / "first", **small)
+    model.build(read_run(teacher).recipe, 2).save_weights(teacher / "model.weights.h5")
     still = recipes.Stage(epochs=1, learning_rate=1e-12, trainable_from="")
     chosen = replace(recipes.recipe("int8"), stages=(still,), **small)
     with pytest.raises(UsageError, match="recipe int8 needs the RUN of a teacher, got none"):
-        fit(tmp_path / "data", tmp_path / "no", chosen, backbone_weights="none", cache=cache)
-    fit(tmp_path / "data", tmp_path / "run", chosen, backbone_weights=str(tmp_path / "first"), cache=cache)
+        fit(films, tmp_path / "no", chosen, backbone_weights="none", cache=cache)
+    fit(films, tmp_path / "run", chosen, backbone_weights=str(teacher), cache=cache)
     run = read_run(tmp_path / "run")
     assert run.recipe.quantization_aware
     ours, theirs = (model.load_run(read_run(tmp_path / name)) for name in ("run", "first"))
