@@ -55,6 +55,9 @@ def export(
     max_flips: Annotated[
         float, typer.Option(min=0, max=100, help="Percent of pictures whose class int8 may change there.")
     ] = 0.5,
+    max_logits: Annotated[
+        float, typer.Option(min=0, help="Percent of their spread that its logits may be off by (99th percentile).")
+    ] = 10,
     twins: Annotated[Path | None, typer.Option(help="Report of benchmarks/twins.py, for the card.")] = None,
     other_source: Annotated[
         list[Path] | None, typer.Option(help="Report of edgecxr eval on another source, for the card.")
@@ -95,7 +98,7 @@ def export(
         opset=opset,
         calibration_pictures=calibration_pictures,
         full_range=full_range,
-        gates=stage.Gates(max_drop=max_drop / 100, max_flips=max_flips / 100),
+        gates=stage.Gates(max_drop=max_drop / 100, max_flips=max_flips / 100, int8_p99_logits=max_logits / 100),
     )
     stage.export(
         source,

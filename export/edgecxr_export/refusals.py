@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ def check(asked: Asked) -> None:
     for what, share in (("drop in accuracy", asked.gates.max_drop), ("share of flips", asked.gates.max_flips)):
         if not 0 <= share <= 1:
             raise UsageError(f"the largest {what} must be 0 to 100 %, got {100 * share:g}")
+    if not 0 <= asked.gates.int8_p99_logits < math.inf:
+        raise UsageError(f"the largest error of the logits must be 0 % or more, got {asked.gates.int8_p99_logits:.0%}")
     output = asked.output
     if output.suffix != bundles.SUFFIX:
         raise UsageError(f"the output must be named NAME{bundles.SUFFIX}, got {output}")

@@ -34,6 +34,7 @@ from edgecxr_export.bundle.golden import TOLERANCES, golden_inputs
 from edgecxr_export.graphs import tflite, tflite_graph
 from edgecxr_export.labelled import CHOOSING, DECIDING, run_splits
 from edgecxr_export.parity import compare as parities
+from edgecxr_export.parity.compare import Parity
 from edgecxr_export.parity.gates import Gates
 from edgecxr_export.phantoms import draw
 from edgecxr_export.stage import Options, export
@@ -207,6 +208,7 @@ def test_the_reports_say_what_was_measured(made: bundles.Bundle, folder: Path) -
         assert [row[half]["pictures"] for half in ("choosing", "deciding")] == [6, 6]  # of 12 in dev
         assert (row["choosing"]["split"], row["deciding"]["split"]) == (CHOOSING, DECIDING)
         assert row["exceeds_on_test"] == []
+        assert row["exceeds_defaults"] == Gates().breaches(row["precision"], Parity(**row["deciding"]))
         assert len(row["flipped_files"]) == row["flips"]
         assert row["evidence"]["residual_max"] < 1e-4
         assert row["evidence"]["correlation_mean"] > (0.5 if row["precision"] == "int8" else 0.999)
@@ -464,6 +466,7 @@ def test_an_output_that_exists_is_refused(run_folder: Path, folder: Path, tmp_pa
         ({"formats": ["tflite"], "precisions": ["int8-symmetric"]}, "no tflite file is made in int8-symmetric"),
         ({"opset": 3}, "opset must be one of"),
         ({"gates": Gates(max_flips=float("nan"))}, "share of flips must be 0 to 100 %, got nan"),
+        ({"gates": Gates(int8_p99_logits=float("inf"))}, "error of the logits must be 0 % or more, got inf%"),
         ({"data": None}, "give --data DIR"),
         ({"parity_on": [Path("a"), Path("b/../a")]}, "folders of different names, got twice: a"),
         (

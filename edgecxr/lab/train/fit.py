@@ -280,9 +280,8 @@ def _answers(
 ) -> distill.Answers:
     """What the teacher, with its `model`, answers to the views that the recipe shows of the pictures `rows`.
 
-    A view is what the same draws make of the picture as the teacher's contract gives it, but clean: what noise hides
-    from the student it should say as if it saw it. Neither the student's size nor its blocks play a part, so that all
-    students of the same films share one file in the cache.
+    A view is what the same draws make of the picture as the teacher's contract gives it. Neither the student's size nor
+    its blocks play a part, so that all students of the same films share one file in the cache.
     """
     recipe = call.recipe
     file = around.cache / features.cache_name(
@@ -293,7 +292,7 @@ def _answers(
         backend=keras.backend.backend(),
         rows=list(map(int, rows)),
         views=recipe.feature_views,
-        augmentation=asdict(recipe.augmentation.clean),
+        augmentation=asdict(recipe.augmentation),
         seed=call.seed,
     )
     pictures = np.empty(0, np.uint8)
@@ -310,7 +309,7 @@ def _answers(
         pictures,
         rows,
         recipe.feature_views,
-        recipe.augmentation.clean,
+        recipe.augmentation,
         call.seed,
         file,
         "answers of the teacher",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from edgecxr.errors import UsageError
@@ -28,11 +28,6 @@ class Augmentation:
     noise: float = 0.0  # largest standard deviation of Gaussian noise, grey levels: doses differ
     jpeg: int = 100  # worst JPEG quality: collections were coded anew
     erase: float = 0.0  # largest share of the area of a rectangle that is made grey: no single place may decide
-
-    @property
-    def clean(self) -> Augmentation:
-        """The same views without what only hides a part of them: noise, coding anew and erasing."""
-        return replace(self, noise=0.0, jpeg=100, erase=0.0)
 
 
 @dataclass(frozen=True)
@@ -173,16 +168,10 @@ class Int8Recipe(DefaultRecipe):
     Fine-tuned ImageNet weights have channels and outliers that 256 steps can't hold; small steps of all weights with
     the rounding in place find some that can be rounded. By labels alone a rounded answer is only kept on its side of
     the line; the unrounded one's logits are what it should be, so they are what is learnt.
-
-    Rounding is noise, and a network that noise of half a grey level moves is moved by it as much: it learns the answers
-    to clean films from noisy ones.
     """
 
     name: str = "int8"
-    stages: tuple[Stage, ...] = (Stage(epochs=2, learning_rate=1e-4, trainable_from="", warmup=0.1, schedule="cosine"),)
-    augmentation: Augmentation = field(
-        default_factory=lambda: replace(DefaultRecipe().augmentation, noise=3.0, jpeg=70)
-    )
+    stages: tuple[Stage, ...] = (Stage(epochs=2, learning_rate=5e-5, trainable_from="", warmup=0.1, schedule="cosine"),)
     input_size: int = 224  # the command line takes the teacher's
     dropout: float = 0.0  # the teacher's answers are for the features as they are
     feature_views: int = 2
@@ -204,7 +193,6 @@ class EdgeRecipe(DefaultRecipe):
     stages: tuple[Stage, ...] = (
         Stage(epochs=6, learning_rate=3e-4, trainable_from="block4", warmup=0.1, schedule="cosine"),
     )
-    augmentation: Augmentation = field(default_factory=lambda: Int8Recipe().augmentation)
     input_size: int = 192
     middle_blocks: int = 2
     dropout: float = 0.0  # the teacher's answers are for the features as they are

@@ -87,6 +87,8 @@ def parity_report(
                 "evidence": asdict(each.evidence),
                 "deciding": asdict(each.deciding),
                 "choosing": asdict(each.parity[CHOOSING]),
+                # Nothing unless limits were moved by hand.
+                "exceeds_defaults": Gates().breaches(each.artifact.precision, each.deciding),
                 "exceeds_on_test": gates.breaches(each.artifact.precision, each.test),
             }
             for each in measured

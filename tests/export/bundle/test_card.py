@@ -68,7 +68,7 @@ def card(**changes: Any) -> str:
         "file": "model.int8.onnx", "precision": "int8", "pictures": 1222, "flips": 3, "max_dp": 0.0421, "p99_dp": 0.017,
         "accuracy": 0.925, "reference_accuracy": 0.927, "flips_interval95": (0.0008, 0.0072), "ece": 0.021,
         "reference_ece": 0.019, "evidence": {"correlation_mean": 0.9912},
-        "exceeds_on_test": [], "deciding": DECIDING,
+        "exceeds_defaults": [], "exceeds_on_test": [], "deciding": DECIDING,
     }  # fmt: skip
     values: dict[str, Any] = {
         "name": "xception-cxr",
@@ -203,7 +203,8 @@ def test_what_is_measured_elsewhere_and_on_test_is_said_and_decides_nothing() ->
     measured = {
         "file": "model.int8.onnx", "pictures": 1222, "flips": 12, "max_dp": 0.1, "p99_dp": 0.05, "accuracy": 0.9,
         "reference_accuracy": 0.9, "flips_interval95": (0.005, 0.017), "ece": 0.02, "reference_ece": 0.02,
-        "evidence": {"correlation_mean": 1.0}, "exceeds_on_test": [breach], "deciding": DECIDING,
+        "evidence": {"correlation_mean": 1.0}, "exceeds_defaults": [], "exceeds_on_test": [breach],
+        "deciding": DECIDING,
     }  # fmt: skip
     elsewhere = [{"data": "originals", "pictures": 150, "left_out": 7, "artifacts": [row]}]
     parity = {"split": "test", "gates": Gates().to_json(), "artifacts": [measured], "elsewhere": elsewhere}
@@ -211,6 +212,22 @@ def test_what_is_measured_elsewhere_and_on_test_is_said_and_decides_nothing() ->
     assert f"On test, which decides nothing, `model.int8.onnx` has {breach}." in text
     cells = row_of(section(text, "Artifacts on pictures"), "originals (7 of other classes left out)")
     assert cells[1:] == ["`model.int8.onnx`", "2 of 150 (0.4–4.7 %)", "0.09", "6.20%", "90.0% (91.0%)"]
+
+
+def test_limits_that_were_moved_are_said_first() -> None:
+    def parity(breaches: list[str]) -> dict[str, Any]:
+        measured = {
+            "file": "model.int8.onnx", "pictures": 1222, "flips": 12, "max_dp": 0.1, "p99_dp": 0.05, "accuracy": 0.9,
+            "reference_accuracy": 0.9, "flips_interval95": (0.005, 0.017), "ece": 0.02, "reference_ece": 0.02,
+            "evidence": {"correlation_mean": 1.0}, "exceeds_defaults": breaches, "exceeds_on_test": [],
+            "deciding": DECIDING,
+        }  # fmt: skip
+        return {"split": "test", "gates": Gates().to_json(), "artifacts": [measured], "elsewhere": []}
+
+    assert "would have been refused" not in card(parity=parity([]))
+    text = card(parity=parity(["4 flips", "logits off"]))
+    assert "`model.int8.onnx` would have been refused; they were moved for it. It has 4 flips; logits off." in text
+    assert text.index("would have been refused") < text.index("## Intended use")
 
 
 def test_a_thumbnail_s_figure_stands_for_each_place() -> None:
@@ -265,7 +282,7 @@ def test_an_artifact_that_ran_on_no_gpu_is_said_to_be_unverified() -> None:
         "file": "model.fp16.onnx", "pictures": 1222, "flips": 0, "max_dp": 0.001, "p99_dp": 0.001, "accuracy": 0.9,
         "reference_accuracy": 0.9, "flips_interval95": (0.0, 0.003), "ece": 0.02, "reference_ece": 0.02,
         "evidence": {"correlation_mean": 1.0},
-        "exceeds_on_test": [], "deciding": DECIDING,
+        "exceeds_defaults": [], "exceeds_on_test": [], "deciding": DECIDING,
     }  # fmt: skip
     parity = {"split": "test", "gates": Gates().to_json(), "artifacts": [measured], "elsewhere": []}
     said = "`model.fp16.onnx` is for GPUs and has run on none yet"

@@ -125,14 +125,6 @@ def test_the_other_changes_do_what_they_say() -> None:
     assert 0.1 < max(erased) <= 0.22
 
 
-def test_a_clean_view_is_the_same_view_without_what_hides_it() -> None:
-    changes = Augmentation(rotate=10.0, zoom=0.2, contrast=0.3, noise=20.0, jpeg=30, erase=0.3)
-    for key in [(0, 0, index) for index in range(5)]:
-        clean = augment(IMAGE, changes.clean, key)
-        assert np.array_equal(clean, augment(IMAGE, Augmentation(rotate=10.0, zoom=0.2, contrast=0.3), key))
-        assert not np.array_equal(clean, augment(IMAGE, changes, key))
-
-
 def test_a_disc_becomes_wider_or_higher_by_the_ratio_of_its_aspect() -> None:
     rows, columns = np.mgrid[:101, :101] - 50
     disc = np.where(rows**2 + columns**2 < 20**2, 255, 0).astype(np.uint8)
