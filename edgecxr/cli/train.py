@@ -30,14 +30,14 @@ def train(
     ] = "default",
     teacher: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="With edge and int8: whose answers are learnt, with whose weights to begin."),
+        typer.Option(metavar="RUN", help="With edge: whose answers are learnt, and with whose weights to begin."),
     ] = None,
     backbone_weights: Annotated[
         str | None,
         typer.Option(
             metavar="imagenet|none|PATH",
             help="imagenet (the default) is downloaded by Keras; PATH is a weights file, or a RUN in whose backbone to "
-            "begin.",
+            "begin, with int8 also in its head.",
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the last stage.")] = None,
@@ -97,8 +97,8 @@ def train(
     column, equals, value = (leave_one_out or "").partition("=")
     if leave_one_out is not None and not (column and (value or not equals)):
         raise UsageError(f"--leave-one-out expects COLUMN or COLUMN=VALUE, got {leave_one_out!r}")
-    if (recipe in ("edge", "int8")) != (teacher is not None):
-        raise UsageError("--teacher goes with --recipe edge and --recipe int8, and they need it")
+    if (recipe == "edge") != (teacher is not None):
+        raise UsageError("--recipe edge and --teacher go together; give both or neither")
     if teacher is not None and backbone_weights is not None:
         raise UsageError("a student begins with its teacher's weights; leave --backbone-weights out")
     if teacher is not None and (folds is not None or (column and not value)):
@@ -111,8 +111,10 @@ def train(
 
     recipes: Any = import_module("edgecxr.lab.train.recipes")
     chosen = recipes.recipe(recipe)
-    if recipe == "int8" and teacher is not None:
-        theirs = read_run(teacher).recipe
+    if chosen.keeps_head:
+        if backbone_weights is None:
+            raise UsageError("--recipe int8 goes on from a fitted model; give --backbone-weights its RUN")
+        theirs = read_run(Path(backbone_weights)).recipe
         chosen = replace(chosen, input_size=theirs.input_size, middle_blocks=theirs.middle_blocks)
     if input_size is not None:
         chosen = replace(chosen, input_size=input_size)

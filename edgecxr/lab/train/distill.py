@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from keras import ops
 
 from edgecxr.errors import UsageError
-from edgecxr.lab.run import Run, read_run
+from edgecxr.lab.run import Run
 from edgecxr.lab.train import model as models
 from edgecxr.lab.train import xception
 from edgecxr.lab.train.batches import Places
@@ -45,25 +44,13 @@ class Answers:
 
 def read_teacher(folder: str, recipe: Recipe, labels: Sequence[str]) -> Run:
     """The RUN in `folder`, which a student of `recipe` can begin with; raises UsageError where it can't."""
-    if not Path(folder).is_dir():
-        raise UsageError(f"recipe {recipe.name} needs the RUN of a teacher, got {folder}")
-    teacher = read_run(Path(folder))
+    teacher = models.read_fitted(folder, recipe, labels, "teacher")
     theirs, size = teacher.recipe, recipe.input_size
-    if teacher.labels != tuple(labels):
-        raise UsageError(
-            f"the teacher must tell apart what the data does, {', '.join(labels)}; it tells apart "
-            f"{', '.join(teacher.labels)}: {folder}"
-        )
-    if (theirs.head, theirs.scale, theirs.offset) != (recipe.head, recipe.scale, recipe.offset):
-        raise UsageError(
-            f"the teacher must have the student's head and scaling, {recipe.head} and {recipe.scale:.4g} x + "
-            f"{recipe.offset:.4g}, got {theirs.head} and {theirs.scale:.4g} x + {theirs.offset:.4g}: {folder}"
-        )
     if recipe.middle_blocks > theirs.middle_blocks:
         raise UsageError(
             f"a student has at most the teacher's {theirs.middle_blocks} middle blocks, got {recipe.middle_blocks}"
         )
-    largest = size if size == theirs.input_size else min(LARGEST, theirs.input_size)
+    largest = min(LARGEST, theirs.input_size)
     if size > largest:
         raise UsageError(f"the input of this teacher's student is {largest} px or smaller, got {size}")
     fitting = [other for other in range(xception.SMALLEST, largest + 1) if xception.aligned(other, theirs.input_size)]

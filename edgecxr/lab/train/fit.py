@@ -138,6 +138,9 @@ def fit_dataset(
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
     teacher = distill.read_teacher(call.backbone_weights, recipe, dataset.labels) if recipe.distillation else None
+    fitted = teacher
+    if recipe.keeps_head:
+        fitted = models.read_fitted(call.backbone_weights, recipe, dataset.labels, "fitted model")
     accelerator = accelerators.choose(device, recipe.batch_size)
     contract = Contract(height=recipe.input_size, width=recipe.input_size)
     corpus = corpus or Corpus(dataset.examples, apart=True)
@@ -165,12 +168,12 @@ def fit_dataset(
         model = models.build(
             recipe,
             len(dataset.labels),
-            "none" if start or teacher else call.backbone_weights,
+            "none" if start or fitted else call.backbone_weights,
             quantization_aware=recipe.quantization_aware,
         )
-        taught = models.load_run(teacher) if teacher else None
-        if taught and not start:
-            models.begin(model, taught)
+        before = models.load_run(fitted) if fitted else None
+        if before and not start:
+            models.begin(model, before)
         storage.check_place(folder, 2 * FLOAT32 * model.count_params(), "a checkpoint and the weights")
         with StopOnSignal() as stop:
             check = stop.check("while the pictures were decoded", folder)
@@ -197,8 +200,8 @@ def fit_dataset(
         )
         learnt = _inputs(dataset, corpus, inputs)
         if teacher:
-            learnt = replace(learnt, teacher=_answers(teacher, taught, learnt.train, corpus, call, around))
-        del taught  # its weights take as much memory as the student's
+            learnt = replace(learnt, teacher=_answers(teacher, before, learnt.train, corpus, call, around))
+        del before  # its weights take as much memory as the model's
         counts, history = train(model, learnt, recipe, call.seed, around, identity, start)
         values = model.get_weights()
     console.print("logits of the float32 model on dev and test …")

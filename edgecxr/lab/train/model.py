@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -46,6 +47,25 @@ def build(recipe: Recipe, class_count: int, backbone_weights: str = "none", *, q
         hidden = keras.layers.Dropout(recipe.dropout, name="dropout", dtype="float32")(hidden)
     logits = keras.layers.Dense(class_count, name="logits", dtype="float32")(hidden)
     return keras.Model(image, logits, name="edgecxr")
+
+
+def read_fitted(folder: str, recipe: Recipe, labels: Sequence[str], noun: str) -> Run:
+    """The RUN in `folder`, a `noun`, whose head a fit of `recipe` can take; raises UsageError where it can't."""
+    if not Path(folder).is_dir():
+        raise UsageError(f"recipe {recipe.name} needs the RUN of a {noun}, got {folder}")
+    run = read_run(Path(folder))
+    theirs = run.recipe
+    if run.labels != tuple(labels):
+        raise UsageError(
+            f"the {noun} must tell apart what the data does, {', '.join(labels)}; it tells apart "
+            f"{', '.join(run.labels)}: {folder}"
+        )
+    if (theirs.head, theirs.scale, theirs.offset) != (recipe.head, recipe.scale, recipe.offset):
+        raise UsageError(
+            f"the {noun} must have this recipe's head and scaling, {recipe.head} and {recipe.scale:.4g} x + "
+            f"{recipe.offset:.4g}, got {theirs.head} and {theirs.scale:.4g} x + {theirs.offset:.4g}: {folder}"
+        )
+    return run
 
 
 def begin(model: Any, fitted: Any) -> None:

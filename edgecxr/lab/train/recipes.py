@@ -81,6 +81,7 @@ class Recipe:
     input_size: int = 299  # px, both sides; Xception's own
     middle_blocks: int = 8  # of Xception's 8, the first ones: the last are missed least; 1 to 8
     quantization_aware: bool = False  # rounded in training as int8 will be; see `rounding`
+    keeps_head: bool = False  # the backbone's weights are a RUN's, whose head is taken too
     mixed_precision: bool = False  # bfloat16 arithmetic over float32 variables, where the hardware has it
     # Momentum of an exponential moving average of the weights, which is what is evaluated and kept; 0 is off.
     weight_averaging: float = 0.0
@@ -94,6 +95,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 1 <= self.middle_blocks <= 8:
             raise UsageError(f"middle_blocks must be from 1 to 8, got {self.middle_blocks}")
+        if self.keeps_head and self.head != "pooled":
+            raise UsageError("a recipe that keeps its RUN's head needs a pooled one")
         if self.distillation and not (self.feature_views and self.head == "pooled"):
             raise UsageError("a recipe with a teacher needs a pooled head and 1 view or more of each picture")
 
@@ -163,20 +166,18 @@ class DefaultRecipe(Recipe):
 
 @dataclass(frozen=True)
 class Int8Recipe(DefaultRecipe):
-    """A fitted model made ready for int8: it learns, rounded, to answer as it did before.
+    """A fitted model made ready for int8, with all of its weights trainable: quantization-aware training.
 
-    Fine-tuned ImageNet weights have channels and outliers that 256 steps can't hold; small steps of all weights with
-    the rounding in place find some that can be rounded. By labels alone a rounded answer is only kept on its side of
-    the line; the unrounded one's logits are what it should be, so they are what is learnt.
+    Fine-tuned ImageNet weights have channels and outliers that 256 steps can't hold; small steps with the rounding in
+    place find weights that answer alike and can be rounded.
     """
 
     name: str = "int8"
-    stages: tuple[Stage, ...] = (Stage(epochs=2, learning_rate=5e-5, trainable_from="", warmup=0.1, schedule="cosine"),)
-    input_size: int = 224  # the command line takes the teacher's
-    dropout: float = 0.0  # the teacher's answers are for the features as they are
-    feature_views: int = 2
+    stages: tuple[Stage, ...] = (Stage(epochs=1, learning_rate=5e-5, trainable_from="", warmup=0.1, schedule="cosine"),)
+    input_size: int = 224  # of the model that the recipe default fits to pictures of radiography
+    feature_views: int = 0
     quantization_aware: bool = True
-    distillation: Distillation | None = Distillation(temperature=3.0, labels=0.1, features=1.0)
+    keeps_head: bool = True
 
 
 @dataclass(frozen=True)

@@ -226,8 +226,8 @@ TOGETHER = ("--recipe", "edge", "--teacher", "RUN")
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--recipe", "edge"), "--teacher goes with --recipe edge and --recipe int8"),
-        (("--teacher", "RUN"), "--teacher goes with --recipe edge and --recipe int8"),
+        (("--recipe", "edge"), "--recipe edge and --teacher go together"),
+        (("--teacher", "RUN"), "--recipe edge and --teacher go together"),
         ((*TOGETHER, "--backbone-weights", "none"), "leave --backbone-weights out"),
         ((*TOGETHER, "--folds", "2"), "leave --folds out, or give --leave-one-out COLUMN=VALUE"),
         ((*TOGETHER, "--leave-one-out", "source"), "leave --folds out, or give --leave-one-out COLUMN=VALUE"),

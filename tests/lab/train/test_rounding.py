@@ -98,7 +98,7 @@ def test_a_fit_goes_on_with_rounding_and_leaves_a_run_like_any_other(tmp_path: P
     model.build(read_run(teacher).recipe, 2).save_weights(teacher / "model.weights.h5")
     still = recipes.Stage(epochs=1, learning_rate=1e-12, trainable_from="")
     chosen = replace(recipes.recipe("int8"), stages=(still,), **small)
-    with pytest.raises(UsageError, match="recipe int8 needs the RUN of a teacher, got none"):
+    with pytest.raises(UsageError, match="recipe int8 needs the RUN of a fitted model, got none"):
         fit(films, tmp_path / "no", chosen, backbone_weights="none", cache=cache)
     fit(films, tmp_path / "run", chosen, backbone_weights=str(teacher), cache=cache)
     run = read_run(tmp_path / "run")
