@@ -26,8 +26,10 @@ class Classifier:
     >>> import edgecxr
     >>> classifier = edgecxr.Classifier()
     >>> prediction = classifier.predict("samples/phantom-1.png")
-    >>> prediction.status, round(sum(prediction.probabilities.values()), 6)
-    ('scored', 1.0)
+    >>> prediction.status, prediction.label  # a drawn phantom is no film
+    ('abstained', None)
+    >>> round(sum(prediction.probabilities.values()), 6)
+    1.0
     """
 
     def __init__(
