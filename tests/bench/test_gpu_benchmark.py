@@ -25,8 +25,10 @@ def test_operations_are_those_counted_by_hand() -> None:
 
 def test_operations_of_the_embedded_network() -> None:
     bundle = load()
-    # timm's table of models gives Xception at 299 px 8.40 billion multiplications; one channel goes in here, not three.
-    assert gpu.operations(bundle.read(bundle.artifacts[0].file)) / 2e9 == pytest.approx(8.4, abs=0.15)
+    # timm's table of models gives Xception at 299 px 8.40 billion multiplications; one channel goes in here, not three,
+    # and maps of a smaller input have a little less than its share of places, since strides round them.
+    expected = 8.4 * (bundle.preprocessing.width / 299) ** 2
+    assert gpu.operations(bundle.read(bundle.artifacts[0].file)) / 2e9 == pytest.approx(expected, rel=0.05)
 
 
 def test_peaks_are_found_by_the_cards_name() -> None:

@@ -200,7 +200,7 @@ def test_sizes_that_differ_by_32_px_fit() -> None:
     ("recipe", "theirs", "words"),
     [
         (student(), {"labels": ("bright", "grey")}, "tell apart what the data does, bright, dark; it tells apart b"),
-        (student(), {"head": "flatten-dense16"}, "must have the student's head and scaling, pooled and .*, got flat"),
+        (student(), {"head": "flatten-dense16"}, "must have this recipe's head and scaling, pooled and .*, got flat"),
         (student(blocks=3), {}, "at most the teacher's 2 middle blocks, got 3"),
         (student(135), {}, "the input of this teacher's student is 103 px or smaller, got 135"),
         (student(267), {"input_size": 299}, "the input of this teacher's student is 224 px or smaller, got 267"),
