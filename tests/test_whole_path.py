@@ -57,7 +57,7 @@ def test_from_labelled_pictures_to_records(edgecxr: Run, tmp_path: Path) -> None
     assert {record["status"] for record in records} <= {"scored", "abstained"}
     assert {record["abstention"] for record in records} == {"bundle"}
     assert json.loads(step("eval", bundle, tmp_path / "data", "--json"))["accuracy"]["total"] == 40
-    report = json.loads(step("bench", tmp_path / "data", "-m", bundle, "--seconds", 2, "--json"))
+    report = json.loads(step("bench", tmp_path / "data", "-m", bundle, "--seconds", 1, "--json"))
     assert {row["precision"] for row in report["results"]} == {"fp32", "int8"}
     refused = edgecxr("export", tmp_path / "run", "-o", bundle, *cache)
     assert refused.returncode == 2

@@ -128,6 +128,7 @@ def test_a_uid_that_is_a_path_is_refused(begin: Begin, tmp_path: Path, uid: str)
     data = dcmread(BytesIO(film("1.2.3")))
     data.SOPInstanceUID = uid
     ae = AE("MODALITY")
+    ae.dimse_timeout = 3  # an empty UID is no request that pynetdicom answers
     ae.add_requested_context(data.SOPClassUID, data.file_meta.TransferSyntaxUID)
     association = ae.associate("127.0.0.1", node.port, ae_title="EDGECXR")
     status = association.send_c_store(data)

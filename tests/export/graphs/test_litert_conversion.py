@@ -184,6 +184,7 @@ print("hashes", *(hashlib.sha256(d).hexdigest() for d in data))
 """
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(small: dict[str, bytes]) -> None:
     """TFLite and ONNX; test_stage.py has whole networks. tf2onnx by itself numbers names in its own way each time."""
     graph = onnx_graph.convert(small_model("uint8"), 17)

@@ -349,6 +349,7 @@ def test_a_stop_at_the_end_of_a_frozen_stage_leaves_no_features(
         assert str(cache / "features-") not in Path("/proc/self/maps").read_text()
 
 
+@pytest.mark.slow  # one fit, stopped thrice
 def test_a_full_disk_is_one_sentence_and_what_was_saved_stays(
     films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
