@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from edgecxr.bench.sessions import Subject
 from edgecxr.engines.select import Choice
 from edgecxr.errors import UnavailableError
 
@@ -37,26 +38,25 @@ class Start:
 
 
 def cold_starts(
-    bundle: Path,
-    choices: Sequence[Choice],
+    subjects: Sequence[Subject],
     files: Sequence[Path],
     seconds: float,
     advance: Callable[[int, int], Any] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """`edgecxr infer` in fresh processes, the choices in turn, in about `seconds`: one round to MOST_ROUNDS.
+    """`edgecxr infer` in fresh processes, the subjects in turn, in about `seconds`: one round to MOST_ROUNDS.
 
     Raises UnavailableError where a process gives no record.
     """
     begin = time.monotonic()
-    starts: list[list[Start]] = [[] for _ in choices]
+    starts: list[list[Start]] = [[] for _ in subjects]
     for turn in range(MOST_ROUNDS):
         if turn and (time.monotonic() - begin) * (turn + 1) / turn > seconds:
             break
-        for index, choice in enumerate(choices):
-            starts[index].append(start(command(bundle, choice, files[:PICTURES])))
-            advance(turn * len(choices) + index + 1, MOST_ROUNDS * len(choices))
+        for index, subject in enumerate(subjects):
+            starts[index].append(start(command(subject.bundle.path, subject.choice, files[:PICTURES])))
+            advance(turn * len(subjects) + index + 1, MOST_ROUNDS * len(subjects))
     count = len(files[:PICTURES])
-    return [_row(choice, found, count) for choice, found in zip(choices, starts, strict=True)]
+    return [_row(subject, found, count) for subject, found in zip(subjects, starts, strict=True)]
 
 
 def command(bundle: Path, choice: Choice, files: Sequence[Path]) -> list[str]:
@@ -129,10 +129,12 @@ def peak_megabytes(status: Path = Path("/proc/self/status")) -> float | None:
     return None
 
 
-def _row(choice: Choice, starts: Sequence[Start], pictures: int) -> dict[str, Any]:
+def _row(subject: Subject, starts: Sequence[Start], pictures: int) -> dict[str, Any]:
+    choice = subject.choice
     seconds = [each.seconds for each in starts]
     peaks = [each.peak_megabytes for each in starts if each.peak_megabytes is not None]
     return {
+        **({} if subject.model is None else {"model": subject.model}),
         "artifact": choice.artifact.file,
         "precision": choice.precision,
         "engine": choice.engine,

@@ -19,7 +19,7 @@ from typing import Any
 from edgecxr.errors import UsageError
 
 LEAST_CHANGE = 0.03  # of the earlier median: below, nobody should care
-IDENTITY = ("artifact", "precision", "engine", "device", "what", "batch_size", "workers", "threads")
+IDENTITY = ("model", "artifact", "precision", "engine", "device", "what", "batch_size", "workers", "threads")
 MACHINE = ("cpu", "cpu_features", "cpus_usable", "gpus", "memory_bytes", "system", "python", "packages")
 
 
@@ -56,11 +56,15 @@ def compare(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, A
             "only_before": [dict(key) for key in before if key not in after],
             "only_after": [dict(key) for key in after if key not in before],
             "machine_differs": [name for name in MACHINE if machines[0].get(name) != machines[1].get(name)],
-            "bundle_differs": earlier["bundle"]["sha256"] != later["bundle"]["sha256"],
+            "bundle_differs": _digests(earlier) != _digests(later),
             "pictures_differ": earlier["pictures"] != later["pictures"],
         }
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UsageError(f"the report to compare with lacks or garbles a field ({error})") from None
+
+
+def _digests(report: Mapping[str, Any]) -> list[str]:
+    return [bundle["sha256"] for bundle in report.get("models") or [report["bundle"]]]
 
 
 def _changes(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> Any:

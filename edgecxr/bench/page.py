@@ -9,7 +9,7 @@ import edgecxr
 from edgecxr.bench import mlperf
 from edgecxr.bench.plots import plots
 from edgecxr.bench.stages import STAGES
-from edgecxr.bench.table import differences
+from edgecxr.bench.table import differences, subject
 from edgecxr.views.html import data_uri, render
 
 KINDS = {"quick": "Quick measurement", "mlperf": "Run by MLPerf's rules", "sustained": "Sustained measurement"}
@@ -22,7 +22,7 @@ def page(report: Mapping[str, Any]) -> str:
         "bench.html",
         version=edgecxr.__version__,
         report=report,
-        title=f"{report['bundle']['name']} {report['bundle']['version']} on {report['machine']['cpu']}",
+        title=f"{subject(report)} on {report['machine']['cpu']}",
         kind=KINDS[report["kind"]],
         stages=STAGES,
         machine=machine_rows(report["machine"]),

@@ -39,11 +39,23 @@ def plots(report: Report) -> dict[str, bytes]:
 
 
 def name_of(row: Row) -> str:
-    return f"{row['precision']}, {row['engine']}" + ("" if row["device"] == "cpu" else f", {row['device']}")
+    """What a row is of, in words; a row of several models says whose."""
+    names = [row["model"]] if "model" in row else []
+    return ", ".join([*names, row["precision"], row["engine"], *([] if row["device"] == "cpu" else [row["device"]])])
 
 
-def _look(row: Row) -> dict[str, Any]:
-    return {"color": COLOURS.get(row["engine"], GREY), "linestyle": STYLES.get(row["precision"], "-")}
+def _look(row: Row, report: Report) -> dict[str, Any]:
+    return {
+        "color": COLOURS.get(row["engine"], GREY),
+        "linestyle": STYLES.get(row["precision"], "-"),
+        "alpha": _strength(row, report),
+    }
+
+
+def _strength(row: Row, report: Report) -> float:
+    """1 for the first model, less for each further one: engines and precisions have colours and lines already."""
+    models = [each["model"] for each in report.get("models", ())]
+    return max(0.25, 0.5 ** models.index(row["model"])) if "model" in row else 1.0
 
 
 def _axes(figure: Figure, title: str, x: str, y: str) -> Any:
@@ -72,7 +84,7 @@ def latency(report: Report) -> Figure:
                 row["quantiles_ms"],
                 [i / count for i in range(count + 1)],
                 label=f"{name_of(row)} ({row['samples']} calls)",
-                **_look(row),
+                **_look(row, report),
             )
     axes.set_xscale("log")
     _plain_ticks(axes.xaxis)
@@ -88,19 +100,18 @@ def batches(report: Report) -> Figure:
     """Pictures a second against the batch, model only, with each round's spread."""
     figure = new_figure(*SIZE)
     axes = _axes(figure, "Model only, every CPU on one call", "batch", "pictures/s")
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in report["results"]:
         if row["what"] == "model":
-            groups.setdefault((row["artifact"], row["precision"], row["engine"]), []).append(row)
+            groups.setdefault((row["artifact"], name_of(row)), []).append(row)
     for rows in groups.values():
         sizes, rates = [row["batch_size"] for row in rows], [row["throughput"] for row in rows]
         spread = [
             [row["throughput"] - row["throughput_low"] for row in rows],
             [row["throughput_high"] - row["throughput"] for row in rows],
         ]
-        axes.errorbar(
-            sizes, rates, yerr=spread, marker="o", markersize=4, capsize=3, label=name_of(rows[0]), **_look(rows[0])
-        )
+        look = {"marker": "o", "markersize": 4, "capsize": 3, **_look(rows[0], report)}
+        axes.errorbar(sizes, rates, yerr=spread, label=name_of(rows[0]), **look)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted({row["batch_size"] for rows in groups.values() for row in rows}))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -147,6 +158,7 @@ def accuracy(report: Report) -> Figure:
             capsize=3,
             linestyle="none",
             color=COLOURS.get(row["engine"], GREY),
+            alpha=_strength(row, report),
             label=name_of(row),
         )
     values = [row["accuracy"]["value"] for row in rows]

@@ -26,12 +26,16 @@ def head(kind: str, bundle: Bundle) -> dict[str, Any]:
         "kind": kind,
         "edgecxr": edgecxr.__version__,
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "bundle": {
-            "name": bundle.name,
-            "version": bundle.version,
-            "sha256": bundle.digest,
-            "input_px": [bundle.preprocessing.height, bundle.preprocessing.width],
-        },
+        "bundle": about(bundle),
+    }
+
+
+def about(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "name": bundle.name,
+        "version": bundle.version,
+        "sha256": bundle.digest,
+        "input_px": [bundle.preprocessing.height, bundle.preprocessing.width],
     }
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgecxr.bundle import Artifact, Bundle
 from edgecxr.engines.select import Asked, Choice, choices, in_software
-from edgecxr.errors import UnavailableError
+from edgecxr.errors import UnavailableError, UsageError
 from edgecxr.scoring.session import Session, opened, plan_for
 from edgecxr.system import machine
 
@@ -27,16 +27,44 @@ def measurable(bundle: Bundle, asked: Asked) -> tuple[list[Choice], tuple[str, .
 
 
 @dataclass(frozen=True)
+class Subject:
+    """Something to measure: an artifact of a bundle on an engine and a device."""
+
+    bundle: Bundle
+    choice: Choice
+    model: str | None = None  # what the bundle is called, where several are measured
+
+    @property
+    def told(self) -> str:
+        of = "" if self.model is None else f" of {self.model}"
+        return f"{self.choice.artifact.file}{of} on {self.choice.engine}"
+
+
+def names(bundles: Sequence[Bundle]) -> list[str]:
+    """A name for each of several bundles: as short as tells them apart; raises UsageError where two are the same."""
+    if len({bundle.digest for bundle in bundles}) < len(bundles):
+        raise UsageError("the same model is given twice: it would be measured against itself")
+    found = [
+        [bundle.name for bundle in bundles],
+        [f"{bundle.name} {bundle.version}" for bundle in bundles],
+        [f"{bundle.name} {bundle.version} {bundle.digest[:8]}" for bundle in bundles],
+    ]
+    return next(row for row in found if len(set(row)) == len(row))
+
+
+@dataclass(frozen=True)
 class Opened:
     """A loaded session, and how long reading, checking and loading the artifact took."""
 
     session: Session
     load_ms: float
+    model: str | None = None  # what its bundle is called, where several are measured
 
     def identity(self, what: str, batch_size: int) -> dict[str, Any]:
         """What tells a measured case from the others of a report, as its row begins."""
         artifact, plan, engine = self.session.artifact, self.session.plan, self.session.engine
         return {
+            **({} if self.model is None else {"model": self.model}),
             "artifact": artifact.file,
             "precision": engine.precision,
             "engine": engine.name,
@@ -52,12 +80,12 @@ class Opened:
         }
 
 
-def open_timed(bundle: Bundle, choice: Choice, workers: int | None = None) -> Opened:
-    """Load a choice with the plan that `infer` would make, or with `workers`."""
-    plan = plan_for(choice, machine.cpus(), workers=workers)
+def open_timed(subject: Subject, workers: int | None = None) -> Opened:
+    """Load it with the plan that `infer` would make, or with `workers`."""
+    plan = plan_for(subject.choice, machine.cpus(), workers=workers)
     begin = time.perf_counter()
-    session = opened(bundle, choice, plan)
-    return Opened(session, 1e3 * (time.perf_counter() - begin))
+    session = opened(subject.bundle, subject.choice, plan)
+    return Opened(session, 1e3 * (time.perf_counter() - begin), subject.model)
 
 
 def accuracy(bundle: Bundle, artifact: Artifact) -> dict[str, Any] | None:

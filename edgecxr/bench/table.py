@@ -52,12 +52,24 @@ def _table(left: tuple[str, ...], right: tuple[str, ...]) -> Table:
     return table
 
 
+def subject(report: Report) -> str:
+    """The name and version of what was measured, of each model where there are several."""
+    bundles = report.get("models") or [report["bundle"]]
+    return " and ".join(f"{bundle['name']} {bundle['version']}" for bundle in bundles)
+
+
+def _model(what: Mapping[str, Any]) -> tuple[str, ...]:
+    """Whose a row is, and for a report the head of that column, where several models were measured."""
+    if "models" in what:
+        return ("model",)
+    return (what["model"],) if "model" in what else ()
+
+
 def _results(report: Report) -> Iterator[Table | Text]:
-    bundle = report["bundle"]
-    about = f"{bundle['name']} {bundle['version']}, quick, {report['rounds']} rounds, cases in turn"
+    about = f"{subject(report)}, quick, {report['rounds']} rounds, cases in turn"
     yield Text(_title(report, about), style="italic")
     table = _table(
-        ("artifact", "engine", "what"),
+        (*_model(report), "artifact", "engine", "what"),
         ("batch", "workers x threads", "calls", "p50 ms", "", "p90 ms", "", "p99 ms", "pictures/s", ""),
     )
     for row in report["results"]:
@@ -65,6 +77,7 @@ def _results(report: Report) -> Iterator[Table | Text]:
         for q in (50, 90):
             figures += [_number(row[f"p{q}_ms"]), _range(row[f"p{q}_spread_ms"])]
         table.add_row(
+            *_model(row),
             f"{row['precision']} {row['artifact'].rpartition('.')[2]}",
             f"{row['engine']} {row['device']}",
             row["what"],
@@ -83,30 +96,31 @@ def _stages(report: Report) -> Iterator[Table | Text]:
     pictures = report["pictures"]
     size = f"{pictures['count']} pictures, median {pictures['median_megapixels']:.1f} megapixels"
     yield Text(f"\nwhere a picture's time goes, median ms ({size})", style="italic")
-    table = _table(("artifact", "engine"), STAGES)
+    table = _table((*_model(report), "artifact", "engine"), STAGES)
     for row in report["results"]:
         if row["stages_ms"]:
             cells = [f"{row['stages_ms'][stage]:.2f}" for stage in STAGES]
-            table.add_row(row["precision"], f"{row['engine']} {row['device']}", *cells)
+            table.add_row(*_model(row), row["precision"], f"{row['engine']} {row['device']}", *cells)
     yield table
 
 
 def _starts(report: Report) -> Iterator[Table | Text]:
     yield Text("\na process of its own: start to first record, memory at most", style="italic")
     table = _table(
-        ("artifact", "engine"),
+        (*_model(report), "artifact", "engine"),
         ("seconds", "", "starts", "peak MB", "artifact MB"),
     )
-    sizes = {row["artifact"]: row["megabytes"] for row in report["results"]}
+    sizes = {(*_model(row), row["artifact"]): row["megabytes"] for row in report["results"]}
     for row in report["cold_start"]:
         table.add_row(
+            *_model(row),
             row["precision"],
             f"{row['engine']} {row['device']}",
             f"{row['seconds']:.2f}",
             f"{row['seconds_low']:.2f}–{row['seconds_high']:.2f}",
             str(len(row["rounds"])),
             _number(row["peak_megabytes"]),
-            f"{sizes[row['artifact']]:.1f}",
+            f"{sizes[*_model(row), row['artifact']]:.1f}",
         )
     yield table
 
@@ -154,14 +168,16 @@ def _sustained(report: Report) -> Iterator[Table | Text]:
 
 def _comparison(comparison: Mapping[str, Any]) -> Iterator[Table | Text]:
     yield Text(f"\nagainst the earlier report ({comparison['rule']})", style="italic")
+    models = any("model" in row["case"] for row in comparison["changes"])
     table = _table(
-        ("artifact", "engine", "what", "figure"),
+        (*(("model",) if models else ()), "artifact", "engine", "what", "figure"),
         ("batch", "before", "now", "ratio", "by chance", ""),
     )
     for row in comparison["changes"]:
         case = row["case"]
         style = {"faster": "green", "slower": "red", "same": ""}[row["verdict"]]
         table.add_row(
+            *_model(case),
             case["precision"],
             case["engine"],
             case["what"],

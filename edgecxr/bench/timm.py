@@ -21,13 +21,14 @@ OURS = (
 def rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row a result of a quick report."""
     bundle = report["bundle"]
+    sides = {each["model"]: each["input_px"][0] for each in report.get("models", ())}
     return [
         {
-            "model": bundle["name"],
+            "model": row.get("model", bundle["name"]),
             "infer_samples_per_sec": round(row["throughput"], 2),
             "infer_step_time": round(1e3 * row["batch_size"] / row["throughput"], 3),
             "infer_batch_size": row["batch_size"],
-            "infer_img_size": bundle["input_px"][0],
+            "infer_img_size": sides.get(row.get("model"), bundle["input_px"][0]),
             **{name: row[name] for name in OURS if name in row},
             "cpu": report["machine"]["cpu"],
         }

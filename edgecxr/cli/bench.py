@@ -9,7 +9,7 @@ import typer
 
 from edgecxr.cli import extras
 from edgecxr.cli.console import consoles, print_json
-from edgecxr.cli.options import DeviceOption, EngineOption, JsonOption, ModelOption, PrecisionOption
+from edgecxr.cli.options import DeviceOption, EngineOption, JsonOption, PrecisionOption
 from edgecxr.errors import UsageError
 from edgecxr.system import storage
 from edgecxr.system.signals import StopOnSignal
@@ -27,7 +27,15 @@ def bench(
         list[Path] | None,
         typer.Argument(metavar="[PATH…]", help="Pictures to measure on (default: the golden inputs)."),
     ] = None,
-    model: ModelOption = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="full|edge|PATH",
+            help="An embedded model, a bundle, or its .onnx (default: full). Repeated: all in one table, in turn.",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -73,7 +81,10 @@ def bench(
     from edgecxr.engines.select import Asked
 
     targets = output or []
+    chosen: list[Path | None] = [*model] if model else [None]
     _check(targets, overwrite=overwrite, mlperf=mlperf, sustained=sustained, compare=compare, batch_size=batch_size)
+    if len(chosen) > 1 and (mlperf is not None or sustained is not None):
+        raise UsageError("--mlperf and --sustained measure one model; give -m once")
     if sustained is not None and seconds is not None:
         raise UsageError("--sustained has its own duration, in minutes; leave --seconds out")
     # What can't be done should be noticed before the measurement: an unreadable report, a page without its extra.
@@ -81,7 +92,7 @@ def bench(
     if earlier is not None:
         compare_reports(earlier, earlier)
     page: Any = extras.load_lab("edgecxr.bench.page", "eval") if _wants(targets, ".html") else None
-    opened = load(model)
+    opened, *beside = [load(each) for each in chosen]
     asked = Asked(engine, device, precision)
     stopped = StopOnSignal()
     bar = _Bar()
@@ -93,7 +104,7 @@ def bench(
             with stopped:
                 found = _sustained(opened, files, sustained, asked, stopped, bar.advance)
         else:
-            found = _quick(opened, files, seconds, batch_size, asked, bar.advance)
+            found = _quick([opened, *beside], files, seconds, batch_size, asked, bar.advance)
     found["golden_inputs"] = not paths  # and not pictures of the user's own
     if earlier is not None:
         found["comparison"] = compare_reports(earlier, found)
@@ -125,7 +136,7 @@ def _wants(targets: list[Path], suffix: str) -> bool:
 
 
 def _quick(
-    bundle: "Bundle",
+    bundles: "Sequence[Bundle]",
     files: tuple[Path, ...],
     seconds: float | None,
     batch_sizes: list[int] | None,
@@ -135,7 +146,9 @@ def _quick(
     from edgecxr.bench import quick
 
     sizes = sorted(set(batch_sizes)) if batch_sizes else None
-    return quick.bench(bundle, files, asked, batch_sizes=sizes, seconds=seconds or quick.SECONDS, advance=advance)
+    first, *beside = bundles
+    seconds = seconds or quick.SECONDS
+    return quick.bench(first, files, asked, beside=beside, batch_sizes=sizes, seconds=seconds, advance=advance)
 
 
 def _mlperf(

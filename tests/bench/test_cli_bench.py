@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import tiny
 from edgecxr.bench.cold import cold_starts, start
+from edgecxr.bench.compare import compare
+from edgecxr.bench.sessions import Subject
 from edgecxr.bundle import load
 from edgecxr.engines.select import Asked, choose
 from edgecxr.errors import UnavailableError
@@ -117,6 +120,48 @@ def test_a_report_is_compared_with_an_earlier_one(
     }  # fmt: skip
     assert len(comparison["only_before"]) == 3  # batches of 2, 4 and 8
     assert (comparison["machine_differs"], comparison["bundle_differs"]) == ([], False)
+
+
+def test_several_models_take_turns_in_one_table(
+    edgecxr: Run, measured: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    other = tiny.write_bundle(tmp_path / "other.edgecxr", abstain_at=1.0, version="2")
+    files = [tmp_path / name for name in ("b.json", "b.csv", "b.html")]
+    written = [argument for file in files for argument in ("-o", file)]
+    models = ("-m", tiny_bundle, "-m", other)
+    done = edgecxr("bench", measured / "in", *models, "--seconds", 1, *ONE, *written)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(files[0].read_text())
+    names = [each["model"] for each in report["models"]]
+    assert names == ["tiny 1", "tiny 2"]  # their names alone are the same
+    alone = json.loads((measured / "b.json").read_text())
+    for name in names:
+        for part in ("results", "cold_start"):
+            assert sum(row["model"] == name for row in report[part]) == len(alone[part])
+            assert all("model" not in row for row in alone[part])
+    assert {row["model"] for row in csv.DictReader(files[1].read_text().splitlines())} == set(names)
+    for text in (done.stdout, files[2].read_text()):
+        assert "tiny 1 and tiny 2" in text
+    # What one report has of two models, another has too; one of a single model has none of their rows.
+    later = edgecxr("bench", measured / "in", *models, "--seconds", 1, *ONE, "--compare", files[0], "--json")
+    comparison = json.loads(later.stdout)["comparison"]
+    assert len(comparison["changes"]) == len(report["results"]) + 2
+    assert {row["case"]["model"] for row in comparison["changes"]} == set(names)
+    assert not comparison["bundle_differs"]
+    assert compare(alone, report)["changes"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--sustained", 1), "--mlperf and --sustained measure one model; give -m once"),
+        ((), "the same model is given twice: it would be measured against itself"),
+    ],
+)
+def test_models_that_cannot_be_measured_beside_each_other(
+    edgecxr: Run, tiny_bundle: Path, options: tuple[object, ...], sentence: str
+) -> None:
+    assert sentence in one_sentence(edgecxr("bench", "-m", tiny_bundle, "-m", tiny_bundle, *options), 2)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +283,7 @@ def test_a_name_may_begin_with_a_dash(
     file = picture("--overwrite.png", seed=1)
     monkeypatch.chdir(file.parent)
     bundle = load(tiny_bundle)
-    (row,) = cold_starts(bundle.path, [choose(bundle, Asked(engine="onnxruntime"))], [Path(file.name)], 0.1)
+    (row,) = cold_starts([Subject(bundle, choose(bundle, Asked(engine="onnxruntime")))], [Path(file.name)], 0.1)
     assert row["pictures"] == 1
     assert row["seconds"] > 0
 
