@@ -1,6 +1,6 @@
 """An embedded model, exported anew from the RUN that the repository keeps of it.
 
-    python benchmarks/embedded.py full DATA -o NAME.edgecxr [options of edgecxr export: --twins, --audit, --other-source]
+    python benchmarks/embedded.py full DATA -o NAME.edgecxr [--twins F] [--audit F] [--other-source F]
 
 DATA holds the folders radiography, sources, darkcovidnet and ood. The limits that were moved for a model stand here,
 beside its name, and in its card. It takes about ten minutes of two cores.

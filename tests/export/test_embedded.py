@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -23,9 +24,7 @@ def test_an_embedded_model_is_exported_anew_from_what_is_kept(name: str, tmp_pat
     """Not to the byte: float sums differ between CPUs, and with them the last bit of a scale here and there."""
     if not (REAL / "sources" / "manifest.csv").is_file():
         pytest.skip(f"no films at {REAL} (set EDGECXR_DATA)")
-    import embedded
-
-    embedded.export(name, REAL, tmp_path / "again.edgecxr")
+    importlib.import_module("embedded").export(name, REAL, tmp_path / "again.edgecxr")
     before, again = load(Path(name)), load(tmp_path / "again.edgecxr")
     assert [artifact.file for artifact in again.artifacts] == [artifact.file for artifact in before.artifacts]
     assert again.temperature == pytest.approx(before.temperature, rel=0.02)
