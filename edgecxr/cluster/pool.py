@@ -14,7 +14,7 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -132,7 +132,8 @@ def _init(ray: Any, address: str, folder: str | None) -> None:
         options["_node_ip_address"] = "127.0.0.1"
     for start in range(1, STARTS + 1):
         try:
-            ray.init(address=address, **options)
+            with _unnoticed():
+                ray.init(address=address, **options)
             break
         except Exception as error:  # Ray raises what it likes, a bare Exception for a start that took too long
             ray.shutdown()
@@ -145,6 +146,26 @@ def _init(ray: Any, address: str, folder: str | None) -> None:
     context.execution_no_progress_timeout_s = -1  # a part may take its time on a slow store; each read has its limit
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _unnoticed() -> Iterator[None]:
+    """Ray's C++ tells stderr that a level was set, before that level counts. What else is said there is passed on."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            with suppress(OSError):
+                os.write(2, b"".join(line for line in said if b"RAY_BACKEND_LOG_LEVEL" not in line))
 
 
 def _first_line(error: BaseException) -> str:
