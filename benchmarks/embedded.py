@@ -26,12 +26,6 @@ OPTIONS = {
         "continuation (six more) came before the epoch that made it ready for int8 (recipe int8, all weights but the "
         "norms').",
     ),
-    "edge": (
-        "--name", "xception-cxr-edge", "--model-version", "0.2.0",
-        "--note",
-        "A student of xception-cxr 0.2.0: 192 px and two of eight middle blocks, six epochs on its answers to the same "
-        "films (recipe edge), then one that made it ready for int8 (recipe int8).",
-    ),
 }  # fmt: skip
 
 

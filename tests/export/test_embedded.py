@@ -11,6 +11,7 @@ import pytest
 
 from common import REAL, ROOT
 from edgecxr.bundle import load
+from edgecxr.bundle.reader import NAMED
 from edgecxr.device.golden import reference
 from edgecxr.engines.select import Asked, choose, open_engine
 
@@ -19,7 +20,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 @pytest.mark.long
 @pytest.mark.lab
-@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "benchmarks" / "runs").iterdir()))
+@pytest.mark.parametrize("name", [name for name, path in NAMED.items() if path.is_dir()])
 def test_an_embedded_model_is_exported_anew_from_what_is_kept(name: str, tmp_path: Path) -> None:
     """Not to the byte: float sums differ between CPUs, and with them the last bit of a scale here and there."""
     if not (REAL / "sources" / "manifest.csv").is_file():
