@@ -86,6 +86,7 @@ def changed(data: bytes, change: Any) -> bytes:
 
 
 # The pooled head's file is the export stage's own, in test_stage.py.
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["flatten-dense16"], indirect=True)
 def test_fp32_gives_keras_s_answers(network: Network) -> None:
     data = litert.convert(deploy_model(network.reference, network.recipe, "float32"))
