@@ -35,6 +35,7 @@ def test_top_level_names_are_the_two_packages(wheel: Path) -> None:
     assert wheel.stat().st_size < 30e6
 
 
+@pytest.mark.slow
 def test_the_wheel_scores_in_an_empty_environment_without_the_lab(wheel: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"

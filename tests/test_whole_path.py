@@ -13,6 +13,7 @@ from edgecxr_export.phantoms import draw
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow
 @pytest.mark.lab
 def test_from_labelled_pictures_to_records(edgecxr: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgecxr_export.int8.ways.CHANGES", ())  # the first way to quantize is as good a path

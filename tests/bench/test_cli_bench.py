@@ -122,6 +122,7 @@ def test_a_report_is_compared_with_an_earlier_one(
     assert (comparison["machine_differs"], comparison["bundle_differs"]) == ([], False)
 
 
+@pytest.mark.slow
 def test_several_models_take_turns_in_one_table(
     edgecxr: Run, measured: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:

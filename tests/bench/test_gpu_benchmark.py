@@ -44,6 +44,7 @@ def test_every_device_has_its_precisions() -> None:
     assert [d for d, precisions in gpu.MEASURED.items() if "int8-symmetric" in precisions] == ["tensorrt"]
 
 
+@pytest.mark.slow
 def test_it_runs_on_a_cpu(tmp_path: Path, tiny_bundle: Path, samples: Path) -> None:
     output = tmp_path / "results.json"
     options = ["--device", "cpu", "--batch-sizes", "1,3", "--seconds", "0.02", "--least", "10", "-o", str(output)]

@@ -76,6 +76,7 @@ def test_a_broken_engine_that_was_asked_for_is_one_sentence_with_the_cause(
     assert not done.stdout
 
 
+@pytest.mark.slow
 def test_a_broken_engine_stops_no_verb_that_has_another(both_formats: Path, samples: Path, tmp_path: Path) -> None:
     def said(folder: str, module: str, *arguments: object) -> dict[str, object]:
         done = beside(tmp_path / folder, module, "raise RuntimeError('worn out')", *arguments, "--json")

@@ -102,6 +102,7 @@ def test_a_head_that_isn_t_linear_is_refused(network: Network, layer: Any, said:
         linear_head(bent, network.recipe)
 
 
+@pytest.mark.slow
 def test_a_student_of_few_blocks_and_even_sides_is_the_same_in_onnx() -> None:
     """'same' padding is another at even sides, as those of 96 px: 45, 23, 12 and 6 (71 px: all odd)."""
     from dataclasses import replace

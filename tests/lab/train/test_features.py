@@ -170,7 +170,7 @@ def test_the_files_name_changes_with_everything_that_decides_the_features(
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("name", ["seed", "default"])
+@pytest.mark.parametrize("name", [pytest.param("seed", marks=pytest.mark.slow), "default"])
 def test_the_head_on_features_answers_as_the_whole_model_does(name: str, tmp_path: Path) -> None:
     import keras
 

@@ -295,6 +295,7 @@ def test_a_fit_that_diverges_names_the_step_and_keeps_the_last_checkpoint(
     assert contents(tmp_path / "run").keys() == {checkpoint.FILE}
 
 
+@pytest.mark.slow
 def test_a_fit_of_the_head_that_was_stopped_thrice_ends_bit_equal(
     films: Path, heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_backbone_is_the_runs_and_the_head_is_fresh(first: Path) -> None:
     from edgecxr.lab.train import model as models
 
@@ -55,6 +56,7 @@ def test_the_backbone_is_the_runs_and_the_head_is_fresh(first: Path) -> None:
     assert fresh.get_layer("logits").get_weights()[0].shape == (2048, 3)
 
 
+@pytest.mark.slow
 def test_the_run_says_what_it_began_with_and_warns_where_test_pictures_may_be_known(
     first: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +81,7 @@ def test_the_run_says_what_it_began_with_and_warns_where_test_pictures_may_be_kn
     assert "run run was fitted on other data or other splits" in said.getvalue()
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_run_is_one_sentence(first: Path, tmp_path: Path) -> None:
     from edgecxr.lab.train.fit import fit
 
