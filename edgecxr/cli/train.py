@@ -30,7 +30,7 @@ def train(
     ] = "default",
     teacher: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Whose answers edge learns, beginning with its weights, or int8."),
+        typer.Option(metavar="RUN", help="With edge: whose answers are learnt, and with whose weights to begin."),
     ] = None,
     backbone_weights: Annotated[
         str | None,
@@ -97,11 +97,9 @@ def train(
     column, equals, value = (leave_one_out or "").partition("=")
     if leave_one_out is not None and not (column and (value or not equals)):
         raise UsageError(f"--leave-one-out expects COLUMN or COLUMN=VALUE, got {leave_one_out!r}")
-    if recipe == "edge" and teacher is None:
-        raise UsageError("--recipe edge learns from a fitted model; give --teacher its RUN")
-    if recipe not in ("edge", "int8") and teacher is not None:
-        raise UsageError(f"--teacher goes with --recipe edge or int8, not with {recipe}")
-    if recipe == "edge" and backbone_weights is not None:
+    if (recipe == "edge") != (teacher is not None):
+        raise UsageError("--recipe edge and --teacher go together; give both or neither")
+    if teacher is not None and backbone_weights is not None:
         raise UsageError("a student begins with its teacher's weights; leave --backbone-weights out")
     if teacher is not None and (folds is not None or (column and not value)):
         raise UsageError(
@@ -118,7 +116,6 @@ def train(
             raise UsageError("--recipe int8 goes on from a fitted model; give --backbone-weights its RUN")
         theirs = read_run(Path(backbone_weights)).recipe
         chosen = replace(chosen, input_size=theirs.input_size, middle_blocks=theirs.middle_blocks)
-        chosen = recipes.taught(chosen) if teacher else chosen
     if input_size is not None:
         chosen = replace(chosen, input_size=input_size)
     if middle_blocks is not None:
@@ -133,7 +130,7 @@ def train(
     _choose_backend(device)
     console = Console(stderr=True, highlight=False, markup=False)
     options: dict[str, Any] = {
-        "backbone_weights": backbone_weights or str(teacher or "imagenet"),
+        "backbone_weights": str(teacher) if teacher is not None else backbone_weights or "imagenet",
         "seed": seed,
         "device": device,
         "resume": resume,
@@ -166,8 +163,7 @@ def train(
             console.print(import_module("edgecxr.cli.tables").left_out_table(report))
             console.print(f"runs and left-out.json in {output}")
         else:
-            apart = str(teacher) if teacher and chosen.keeps_head else None
-            extras.load_lab("edgecxr.lab.train.fit", "train").fit(data, output, chosen, teacher=apart, **options)
+            extras.load_lab("edgecxr.lab.train.fit", "train").fit(data, output, chosen, **options)
 
 
 def _choose_backend(device: str) -> None:

@@ -34,7 +34,5 @@ def strangers(backbone: Mapping[str, Any], fingerprint: str) -> list[str]:
 
 
 def doubts(description: Mapping[str, Any]) -> list[str]:
-    """`strangers` of a run.json: of the weights that it began with, and of its teacher."""
-    fingerprint = description["data"]["fingerprint"]
-    found = [strangers(description[key], fingerprint) for key in ("backbone_weights", "teacher") if key in description]
-    return list(dict.fromkeys(stranger for each in found for stranger in each))
+    """`strangers` of a run.json."""
+    return strangers(description["backbone_weights"], description["data"]["fingerprint"])

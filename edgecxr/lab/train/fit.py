@@ -67,7 +67,6 @@ class Call:
     backbone_weights: str = "imagenet"  # or none, a path, or a RUN; of a recipe that takes its head too, that RUN
     seed: int = 0
     selection: Selection = field(default_factory=Selection)
-    teacher: str | None = None  # the RUN whose answers are learnt, where it isn't that of `backbone_weights`
 
 
 def fit(
@@ -83,20 +82,18 @@ def fit(
     cache: Path | None = None,
     workers: int = 1,
     console: Console | None = None,
-    teacher: str | None = None,
 ) -> None:
     """Fit `recipe` on the train split of `data` and write a RUN to `folder`, which must be absent or empty.
 
     Several folders are one data set, whose films are called FOLDERNAME/file. The dev split is watched, never learnt
     from; the test split's logits are computed once, after the last step, and nothing here looks at them. With `resume`,
     an unfinished run in `folder` goes on from its last checkpoint; on the same processor and thread count it ends with
-    the same bits as if it had never stopped. Of a recipe with a teacher, `backbone_weights` is the teacher's
-    RUN, unless `teacher` names another.
+    the same bits as if it had never stopped. Of a recipe with a teacher, `backbone_weights` is the teacher's RUN.
 
     Raises UsageError, DataError, UnavailableError, StorageError, DivergedError, and Interrupted after a signal.
     """
     folders = (data,) if isinstance(data, Path) else tuple(data)
-    call = Call(folders, recipe, backbone_weights, seed, selection or Selection(), teacher)
+    call = Call(folders, recipe, backbone_weights, seed, selection or Selection())
     console = console or Console(stderr=True, markup=False)
     everything = read_datasets(folders)
     say_account(console, everything)
@@ -140,8 +137,7 @@ def fit_dataset(
         check_outside(call.data, place)
     if len(dataset.labels) < 2:
         raise UsageError(f"a classifier needs two classes or more, the data has only {dataset.labels[0]!r}")
-    whose = call.teacher or call.backbone_weights
-    teacher = distill.read_teacher(whose, recipe, dataset.labels) if recipe.distillation else None
+    teacher = distill.read_teacher(call.backbone_weights, recipe, dataset.labels) if recipe.distillation else None
     fitted = teacher
     if recipe.keeps_head:
         fitted = models.read_fitted(call.backbone_weights, recipe, dataset.labels, "fitted model")
@@ -150,7 +146,6 @@ def fit_dataset(
     corpus = corpus or Corpus(dataset.examples, apart=True)
     contract = replace(contract, source_size=corpus.source_size(sized or dataset.split("train"), contract))
     backbone = weights_identity(call.backbone_weights)
-    teaching = weights_identity(whose) if teacher else {}
     mixed = recipe.mixed_precision and accelerator.bfloat16
     identity: dict[str, Any] = {
         "recipe": recipe.to_json(),
@@ -161,7 +156,6 @@ def fit_dataset(
         "bfloat16": mixed,
         "backend": accelerator.backend,
         "devices": len(accelerator.names),
-        **({"teacher": teaching} if call.teacher else {}),
     }
     start = checkpoint.load(folder) if resume else None
     if start and checkpoint.differing({**start.identity, "data": None}, {**identity, "data": None}):
@@ -190,7 +184,7 @@ def fit_dataset(
             checkpoint.check_identity(start.identity, identity)
             console.print(f"going on after {start.epoch} epochs and {start.step} steps", highlight=False)
         _describe(console, dataset, contract, recipe, f"{accelerator}{', bfloat16' if mixed else ''}")
-        _warn_of_leak(console, [backbone, teaching] if call.teacher else [backbone], data_fingerprint)
+        _warn_of_leak(console, backbone, data_fingerprint)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -206,10 +200,7 @@ def fit_dataset(
         )
         learnt = _inputs(dataset, corpus, inputs)
         if teacher:
-            theirs = models.load_run(teacher) if call.teacher else before
-            digest = teaching["sha256"]
-            learnt = replace(learnt, teacher=_answers(teacher, theirs, digest, learnt.train, corpus, call, around))
-            del theirs
+            learnt = replace(learnt, teacher=_answers(teacher, before, learnt.train, corpus, call, around))
         del before  # its weights take as much memory as the model's
         counts, history = train(model, learnt, recipe, call.seed, around, identity, start)
         values = model.get_weights()
@@ -235,7 +226,7 @@ def fit_dataset(
             "parameters": [{"total": total, "trainable": trainable} for total, trainable in counts],
             "seed": call.seed,
             "backbone_weights": backbone,
-            **({"teacher": {key: teaching[key] for key in ("source", "sha256", "fitted_on")}} if teacher else {}),
+            **({"teacher": {key: backbone[key] for key in ("source", "sha256", "fitted_on")}} if teacher else {}),
             "data": {
                 **({"folder": places[0]} if len(places) == 1 else {"folders": places}),
                 "fingerprint": data_fingerprint,
@@ -288,16 +279,16 @@ def _inputs(dataset: Dataset, corpus: Corpus, inputs: npt.NDArray[np.uint8]) -> 
 
 
 def _answers(
-    teacher: Run, model: Any, digest: str, rows: Sequence[int], corpus: Corpus, call: Call, around: Surroundings
+    teacher: Run, model: Any, rows: Sequence[int], corpus: Corpus, call: Call, around: Surroundings
 ) -> distill.Answers:
-    """What the teacher, `model` by its weights' `digest`, answers to the views that the recipe shows of `rows`.
+    """What the teacher, with its `model`, answers to the views that the recipe shows of the pictures `rows`.
 
     A view is what the same draws make of the picture as the teacher's contract gives it. Neither the student's size nor
     its blocks play a part, so that all students of the same films share one file in the cache.
     """
     recipe = call.recipe
     file = around.cache / features.cache_name(
-        teacher=digest,
+        teacher=around.backbone_identity,
         data=around.data_fingerprint,
         contract=teacher.contract.to_json(),
         precision=str(keras.config.dtype_policy().name),
@@ -412,12 +403,12 @@ def weights_identity(backbone_weights: str) -> dict[str, Any]:
     }
 
 
-def _warn_of_leak(console: Console, weights: Sequence[Mapping[str, Any]], data_fingerprint: str) -> None:
+def _warn_of_leak(console: Console, backbone: Mapping[str, Any], data_fingerprint: str) -> None:
     """The pictures that a RUN learnt from may be the test pictures of this one, unless both have the same splits.
 
     The same goes for the RUN in whose backbone that one began, and so on.
     """
-    for stranger in dict.fromkeys(found for one in weights for found in strangers(one, data_fingerprint)):
+    for stranger in strangers(backbone, data_fingerprint):
         said = (
             f"note: {stranger}; where it has learnt from a picture of this test split, or from its near-duplicate, the "
             "test figures flatter (edgecxr audit --against)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from edgecxr.errors import UsageError
@@ -89,8 +89,7 @@ class Recipe:
     # picture, which epochs take in turn; 0 computes every epoch afresh.
     # Of a recipe with a teacher: for so many views of each picture its answers are computed once, and no other is seen.
     feature_views: int = 0
-    # The backbone's weights are then a RUN's, with its head: the teacher's, unless another is named. None learns from
-    # labels alone.
+    # The backbone's weights are then a RUN's, the teacher's, with its head; None learns from labels alone.
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
@@ -181,14 +180,6 @@ class Int8Recipe(DefaultRecipe):
     keeps_head: bool = True
 
 
-ANSWERS = Distillation(temperature=3.0, labels=0.3, features=1.0)
-
-
-def taught(recipe: Recipe) -> Recipe:
-    """`recipe` with a teacher, whose answers are for the features as they are: without dropout."""
-    return replace(recipe, distillation=ANSWERS, feature_views=2, dropout=0.0)
-
-
 @dataclass(frozen=True)
 class EdgeRecipe(DefaultRecipe):
     """A smaller student of a fitted model: fewer middle blocks and pixels, each block beginning with its weights.
@@ -208,7 +199,7 @@ class EdgeRecipe(DefaultRecipe):
     middle_blocks: int = 2
     dropout: float = 0.0  # the teacher's answers are for the features as they are
     feature_views: int = 2  # a view of each film costs the teacher what an epoch costs a student of 192 px
-    distillation: Distillation | None = ANSWERS
+    distillation: Distillation | None = Distillation(temperature=3.0, labels=0.3, features=1.0)
 
 
 RECIPES: dict[str, type[SeedRecipe | DefaultRecipe]] = {

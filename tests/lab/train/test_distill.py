@@ -73,10 +73,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def fit(data: Path, folder: Path, began: Path, cache: Path, recipe: recipes.Recipe, **options: Any) -> None:
+def fit(data: Path, folder: Path, teacher: Path, cache: Path, recipe: recipes.Recipe, **options: Any) -> None:
     from edgecxr.lab.train.fit import fit
 
-    fit(data, folder, recipe, backbone_weights=str(began), seed=3, cache=cache, **options)
+    fit(data, folder, recipe, backbone_weights=str(teacher), seed=3, cache=cache, **options)
 
 
 @pytest.fixture(scope="module")
@@ -114,27 +114,6 @@ def test_a_fit_that_was_stopped_goes_on_and_another_student_asks_the_teacher_not
     fit(films, again, teacher, cache, student(), resume=True)
     for split in ("dev", "test"):
         assert np.array_equal(read_run(again).logits(split).logits, read_run(fitted).logits(split).logits)
-
-
-@pytest.mark.slow
-def test_a_student_made_ready_for_int8_still_learns_from_its_teacher(
-    films: Path, teacher: Path, cache: Path, fitted: Path, tmp_path: Path
-) -> None:
-    chosen = recipes.taught(replace(recipes.recipe("int8"), input_size=SIZE, middle_blocks=1))
-    assert (chosen.distillation, chosen.quantization_aware) == (recipes.recipe("edge").distillation, True)
-    files = sorted(cache.iterdir())
-    fit(films, tmp_path / "ready", fitted, cache, chosen, teacher=str(teacher))
-    about = read_run(tmp_path / "ready").description
-    # It began with the student's weights and was taught by the teacher, whose answers lay in the cache.
-    assert about["backbone_weights"]["source"] == "run student"
-    assert about["teacher"] == read_run(fitted).description["teacher"]
-    assert doubts(about) == ["run run was fitted on other data or other splits"]
-    assert sorted(cache.iterdir()) == files
-    # Another teacher is another fit.
-    with signalled(signal.SIGTERM, 1, 1), pytest.raises(Interrupted):
-        fit(films, tmp_path / "again", fitted, cache, chosen, teacher=str(teacher))
-    with pytest.raises(UsageError, match="what differs from the run's: teacher"):
-        fit(films, tmp_path / "again", fitted, cache, chosen, resume=True)
 
 
 def test_a_student_begins_as_its_teacher_without_the_last_blocks(teacher: Path) -> None:
@@ -248,9 +227,8 @@ TOGETHER = ("--recipe", "edge", "--teacher", "RUN")
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--recipe", "edge"), "--recipe edge learns from a fitted model; give --teacher its RUN"),
-        (("--teacher", "RUN"), "--teacher goes with --recipe edge or int8, not with default"),
-        (("--recipe", "int8", "--teacher", "RUN"), "give --backbone-weights its RUN"),
+        (("--recipe", "edge"), "--recipe edge and --teacher go together"),
+        (("--teacher", "RUN"), "--recipe edge and --teacher go together"),
         ((*TOGETHER, "--backbone-weights", "none"), "leave --backbone-weights out"),
         ((*TOGETHER, "--folds", "2"), "leave --folds out, or give --leave-one-out COLUMN=VALUE"),
         ((*TOGETHER, "--leave-one-out", "source"), "leave --folds out, or give --leave-one-out COLUMN=VALUE"),
