@@ -53,6 +53,7 @@ MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 1 << 30  # an artifact of this classifier is 84 MB at most; this bounds what a forged one can ask for
 MAX_LABELS = 1000
 MAX_DEPTH = 16  # of objects and lists in the JSON of a bundle; this version writes 5
+MAX_DIGITS = 20  # of an integer: 64 bits and a sign
 
 LABEL = thresholds.NAME
 _FILE = re.compile(r"[A-Za-z0-9_./+-]{1,200}")
@@ -287,7 +288,12 @@ def _json(data: bytes) -> Any:
             raise BundleError("a field that stands there twice means one thing to us and another to others")
         return dict(pairs)
 
-    value = json.loads(data.decode("utf-8"), object_pairs_hook=once)
+    def held(text: str) -> int:  # Python's integers have no end, and those past 308 digits no float
+        if len(text) > MAX_DIGITS:
+            raise BundleError(f"an integer of {len(text)} digits, more than {MAX_DIGITS}")
+        return int(text)
+
+    value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_int=held)
     level, depth = [value], 0
     while level := [item for node in level for item in _items(node)]:
         depth += 1

@@ -93,6 +93,7 @@ def test_any_changed_byte_of_the_manifest_is_noticed_or_means_nothing(folder: Pa
         ({"temperature": 0}, "positive number"),
         ({"temperature": float("nan")}, "positive number"),
         ({"temperature": "warm"}, "lacks or garbles"),
+        ({"temperature": 10**400}, "an integer of 401 digits"),
         ({"artifacts": []}, "no artifact"),
         ({"preprocessing": {}}, "preprocessing contract"),
         ({"files": [{"file": "../x", "sha256": "0" * 64, "bytes": 1}]}, "plain relative"),
