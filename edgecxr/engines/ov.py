@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgecxr.engines import LOAD_ERRORS, Outputs, known_outputs, signal_stack
 from edgecxr.engines.pool import Pool
 from edgecxr.errors import BundleError, UnavailableError
+from edgecxr.system import machine
 
 NAME = "openvino"
 INSTALL = "pip install 'edgecxr[openvino]'"
@@ -96,6 +97,10 @@ class OpenVinoEngine:
             # Pinned, two processes on one device would fight for the first cores while others are idle.
             "ENABLE_CPU_PINNING": False,
         }
+        if precision.startswith("int8") and machine.is_arm():
+            # OpenVINO 2026.3 and 2026.4 begin to make the graph integers there, find no one precision for a convolution
+            # and end. Told to leave it, they compute what the file says in floats.
+            self._settings["LP_TRANSFORMS_MODE"] = "NO"
         self.provider, self.device, self.precision, self.threads = "CPU", device, precision, threads
         self._compiling = threading.Lock()
         single = self._model.clone()

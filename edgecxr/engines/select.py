@@ -149,7 +149,8 @@ def in_software(engine: str, precision: str, device: str) -> bool:
 def without_integers(engine: str, precision: str) -> bool:
     """Whether an artifact of integers isn't computed in integers here: by OpenVINO on ARM.
 
-    It takes such files there and computes in half precision (openvino_build_deploy, pull request 440).
+    It takes such files there and computes in floats: halves (openvino_build_deploy, pull request 440) unless it is told
+    not to, as here.
     """
     return engine == ov.NAME and precision in INTEGERS and machine.is_arm()
 

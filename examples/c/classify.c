@@ -154,8 +154,13 @@ static int load(struct session *s, const char *path, int64_t *height, int64_t *w
     ov_partial_shape_free(&single);
     if (reshaped) return refuse(BAD_MODEL, "the model can't be set to single pictures");
     /* Said, because OpenVINO's own choice on CPUs with bfloat16 is bfloat16. An int8 model's float parts are meant. */
+#ifdef __aarch64__ /* OpenVINO 2026.3 and 2026.4 can't make our int8 models integers there, and end; floats they can. */
+    if (ov_core_compile_model(s->core, s->model, "CPU", 4, &s->compiled, ov_property_key_hint_inference_precision,
+                              "f32", "LP_TRANSFORMS_MODE", "NO"))
+#else
     if (ov_core_compile_model(s->core, s->model, "CPU", 2, &s->compiled, ov_property_key_hint_inference_precision,
                               "f32"))
+#endif
         return refuse(BAD_MODEL, "OpenVINO can't compile the model");
     if (ov_compiled_model_create_infer_request(s->compiled, &s->request))
         return refuse(NO_ENGINE, "OpenVINO can't make a request");

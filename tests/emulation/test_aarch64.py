@@ -98,9 +98,10 @@ def test_verify_passes_in_both_formats(folder: Path, both_formats: Path, engine:
     assert {check["artifact"] for check in checks} == {f"model.{precision}.{kind}" for precision in ("fp32", "int8")}
 
 
-def test_verify_passes_on_the_embedded_bundle(folder: Path) -> None:
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_verify_passes_on_the_embedded_bundle(folder: Path, engine: str) -> None:
     bundle = load()
-    checks = verified(folder, bundle, "onnxruntime")
+    checks = verified(folder, bundle, engine)
     assert {check["artifact"] for check in checks} == {a.file for a in bundle.artifacts if a.format == "onnx"}
 
 
@@ -119,8 +120,7 @@ def test_infer_gives_the_records_of_another_machine(folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads(done.stdout)
     bundle = load()
-    with Classifier(bundle, engine="onnxruntime") as classifier:
-        here = classifier.predict(SAMPLE)
+    here = Classifier(bundle, engine="onnxruntime").predict(SAMPLE)
     assert (record["status"], record["label"]) == ("scored", here.label)
     logits = [record[f"logit_{label}"] for label in bundle.labels]
     tolerance = min(row.tolerance for row in bundle.golden_expected() if row.engine == "onnxruntime")

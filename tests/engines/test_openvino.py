@@ -151,7 +151,11 @@ def test_the_first_calls_of_a_process_may_overlap() -> None:
         subprocess.run([sys.executable, "-c", code], cwd=Path(tiny.__file__).parent, check=True, timeout=60)
 
 
-def test_the_embedded_network_agrees_with_onnxruntime(embedded: tuple[bytes, np.ndarray]) -> None:
+@pytest.mark.parametrize("arm", [False, True], ids=["in integers", "in floats, as on ARM"])
+def test_the_embedded_network_agrees_with_onnxruntime(
+    embedded: tuple[bytes, np.ndarray], arm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecxr.system.machine.is_arm", lambda: arm)
     model, pictures = embedded
     theirs = OnnxRuntimeEngine(model, "cpu", "int8", 1)
     ours = OpenVinoEngine(model, "cpu", "int8", 1)
