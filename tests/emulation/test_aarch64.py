@@ -98,10 +98,9 @@ def test_verify_passes_in_both_formats(folder: Path, both_formats: Path, engine:
     assert {check["artifact"] for check in checks} == {f"model.{precision}.{kind}" for precision in ("fp32", "int8")}
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_verify_passes_on_the_embedded_bundle(folder: Path, engine: str) -> None:
+def test_verify_passes_on_the_embedded_bundle(folder: Path) -> None:
     bundle = load()
-    checks = verified(folder, bundle, engine)
+    checks = verified(folder, bundle, "onnxruntime")
     assert {check["artifact"] for check in checks} == {a.file for a in bundle.artifacts if a.format == "onnx"}
 
 
@@ -128,7 +127,10 @@ def test_infer_gives_the_records_of_another_machine(folder: Path) -> None:
 
 
 def test_the_c_example_prints_the_golden_logits(folder: Path, gcc: str, tmp_path: Path) -> None:
-    """OpenVINO computes integers in floats there: as another engine's answers, at the wider tolerance."""
+    """OpenVINO computes integers in floats there: as another engine's answers, at the wider tolerance.
+
+    One picture: emulated, it takes two minutes.
+    """
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import everywhere
 
@@ -137,11 +139,11 @@ def test_the_c_example_prints_the_golden_logits(folder: Path, gcc: str, tmp_path
     program = [*emulation.program(CPU, folder), str(everywhere.build(tmp_path, settings))]
     bundle = load()
     for artifact in everywhere.taken_in_c(bundle):
-        found = everywhere.run_in_c(program, bundle, artifact, tmp_path)
+        found = everywhere.run_in_c(program, bundle, artifact, tmp_path, limit=1)
         row, tolerance, _ = everywhere.reference(
             bundle, everywhere.Choice(artifact, "openvino", "cpu", artifact.precision)
         )
-        assert np.abs(found - row.logits).max() <= max(tolerance, WIDER_TOLERANCES[artifact.precision])
+        assert np.abs(found - row.logits[:1]).max() <= max(tolerance, WIDER_TOLERANCES[artifact.precision])
 
 
 def test_the_plugin_counts_what_was_written(folder: Path, gcc: str, tmp_path: Path) -> None:
