@@ -114,13 +114,13 @@ def test_verify_passes_on_a_bundle_of_everything(folder: Path, engine: str) -> N
 
 
 def test_infer_gives_the_records_of_another_machine(folder: Path) -> None:
-    """The same label, and logits within the tolerance of the golden ones."""
+    """The same status and label, and logits within the tolerance of the golden ones."""
     done = edgecxr(folder, "infer", SAMPLE, "-o", "-", "--engine", "onnxruntime", "--quiet")
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads(done.stdout)
     bundle = load()
     here = Classifier(bundle, engine="onnxruntime").predict(SAMPLE)
-    assert (record["status"], record["label"]) == ("scored", here.label)
+    assert (record["status"], record["label"]) == (here.status, here.label)
     logits = [record[f"logit_{label}"] for label in bundle.labels]
     tolerance = min(row.tolerance for row in bundle.golden_expected() if row.engine == "onnxruntime")
     assert np.abs(np.array(logits) - [here.logits[label] for label in bundle.labels]).max() <= tolerance
