@@ -13,12 +13,17 @@ from edgecxr.errors import UsageError
 # What each target takes beside the others' options: with another, these would be passed over.
 TRITON_ONLY = {"device"}
 TRITON_TAKES = TRITON_ONLY | {"source", "output", "to", "name", "precisions"}
+CARD_TAKES = {"source", "output", "to", "note", "twins", "other_source", "audit", "overwrite"}  # of a bundle
 
 
 def export(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Argument(metavar="RUN|BUNDLE", help="What edgecxr train wrote; with --to triton, a bundle.")
+        Path,
+        typer.Argument(
+            metavar="RUN|BUNDLE",
+            help="What edgecxr train wrote; or a bundle, for Triton or to add reports and notes to its card.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The bundle, a folder NAME.edgecxr, or the model repository.")
@@ -82,14 +87,26 @@ def export(
     Exit code 5 if one strays from the Keras model on the half of dev that chose nothing: no bundle is written then, and
     NAME.refused.json says why. Test is reported and decides nothing.
 
-    With --to triton, make a model repository of a bundle instead; that needs no extra. Exit code 3 if it is refused.
+    Of a bundle, write it anew with more in its card (--other-source, --audit, --twins, --note): all else stays to the
+    byte. With --to triton, make a model repository of it; that needs no extra. Exit code 3 if it is refused.
     """
-    _check_call(context, source, to)
+    of_bundle = _check_call(context, source, to)
     if to == "triton":
         from edgecxr_export.triton import repository
 
         models = repository.write(source, output, precision=precisions or "auto", device=device, name=name)
         typer.echo(f"model repository written to {output}: {', '.join(models)}", err=True)
+        return
+    console = Console(stderr=True, highlight=False, markup=False)
+    told: dict[str, Any] = {
+        "notes": note or [],
+        "twins": _report(twins) if twins else None,
+        "other_sources": [_report(path) for path in other_source or []],
+        "audits": [_report(path) for path in audit or []],
+    }
+    if of_bundle:
+        opened = load_lab("edgecxr_export.bundle.told", "export").tell(source, output, overwrite=overwrite, **told)
+        console.print(f"bundle written to {output}, digest {opened.digest[:16]}")
         return
     stage = load_lab("edgecxr_export.stage", "export")
     options = stage.Options(
@@ -107,35 +124,39 @@ def export(
         options=options,
         name=name if name is not None else "xception-cxr",
         version=model_version,
-        notes=note or [],
-        twins=_report(twins) if twins else None,
-        other_sources=[_report(path) for path in other_source or []],
-        audits=[_report(path) for path in audit or []],
         parity_on=parity_on or [],
         outliers=outliers,
         cache=cache,
         overwrite=overwrite,
-        console=Console(stderr=True, highlight=False, markup=False),
+        console=console,
+        **told,
     )
 
 
-def _check_call(context: typer.Context, source: Path, to: str) -> None:
-    """Raise UsageError for an option of the other target, and for a source of the other kind, known by its content."""
+def _check_call(context: typer.Context, source: Path, to: str) -> bool:
+    """Whether a bundle's card is to tell more; raises UsageError for what doesn't go together.
+
+    That is an option of another target, or a source of the other kind, known by its content.
+    """
     # typer's own class, which it took over from click: compared by name.
     given = {
         name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
-    wrong = given - TRITON_TAKES if to == "triton" else given & TRITON_ONLY
+    is_bundle, is_run = ((source / name).is_file() for name in ("bundle.json", "run.json"))
+    told = to == "bundle" and is_bundle and not is_run
+    wrong = given - TRITON_TAKES if to == "triton" else given - CARD_TAKES if told else given & TRITON_ONLY
     if wrong:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(wrong))
-        raise UsageError(f"with --to {to} there is nothing for these options to do: {options}")
-    is_bundle, is_run = ((source / name).is_file() for name in ("bundle.json", "run.json"))
-    if to == "bundle" and is_bundle and not is_run:
+        what = "of a bundle" if told else f"with --to {to}"
+        raise UsageError(f"{what} there is nothing for these options to do: {options}")
+    if told and not given & {"note", "twins", "other_source", "audit"}:
         raise UsageError(
-            f"expected a RUN, as edgecxr train writes it (--to triton takes a bundle), got a bundle: {source}"
+            "expected a RUN, or with a bundle --to triton, or what its card is to tell: --other-source, --audit, "
+            f"--twins or --note; got a bundle: {source}"
         )
     if to == "triton" and is_run and not is_bundle:
         raise UsageError(f"--to triton takes a bundle (edgecxr export makes one of a RUN), got a RUN: {source}")
+    return told
 
 
 def _listed(text: str) -> tuple[str, ...]:

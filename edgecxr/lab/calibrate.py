@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import edgecxr
-from edgecxr.bundle import MANIFEST, SUFFIX, Bundle, load, thresholds
+from edgecxr.bundle import Bundle, load, thresholds
 from edgecxr.bundle import reader as bundles
 from edgecxr.engines.select import ANYTHING, Asked, Choice, choices
 from edgecxr.errors import BundleError, DataError, UsageError
@@ -27,7 +26,7 @@ from edgecxr.lab.evaluation.report import report
 from edgecxr.lab.evaluation.score import Scored, check_ignored, score, select
 from edgecxr.lab.evaluation.site import Claim
 from edgecxr.lab.evaluation.temperature import fit_temperature
-from edgecxr.lab.publish import publish
+from edgecxr.lab.publish import check_place, publish
 from edgecxr.lab.site_bundle import REPORT, Numbers, contents
 from edgecxr.lab.sources import read_datasets
 from edgecxr.lab.train import storage
@@ -71,8 +70,7 @@ def check_call(path: Path | None, output: Path, name: str, kept: float, overwrit
         raise UsageError(f"a site needs a plain name of at most 64 characters, got {name[:80]!r}")
     if not 0.5 <= kept < 1:
         raise UsageError(f"the share of films to be answered must be from 0.5 to below 1, got {kept:g}")
-    if output.suffix != SUFFIX or not output.parent.is_dir():
-        raise UsageError(f"the output must be named NAME{SUFFIX}, in a folder that exists, got {output}")
+    check_place(output, overwrite=overwrite)
     bundle = load(path)
     bundle.golden_inputs()  # raises BundleError for a lone .onnx
     if REPORT in bundle.files:
@@ -82,11 +80,6 @@ def check_call(path: Path | None, output: Path, name: str, kept: float, overwrit
         raise UsageError(f"the version and the site's name together have at most 63 characters, got {name}")
     if output.resolve() == bundle.folder.resolve() or output.resolve().parent == bundles.EMBEDDED.resolve().parent:
         raise UsageError(f"a site's bundle takes the place of no bundle that it is or could be made from, got {output}")
-    if os.path.lexists(output):
-        if not overwrite:
-            raise UsageError(f"the output exists; give --overwrite to replace it: {output}")
-        if output.is_symlink() or not (output / MANIFEST).is_file():
-            raise UsageError(f"--overwrite replaces a bundle, and this is none: {output}")
     size = sum(length for _, length in bundle.files.values())
     storage.make_room(output.parent, size + (16 << 20), "the bundle's files")
     return bundle

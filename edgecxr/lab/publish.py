@@ -15,6 +15,19 @@ from edgecxr.lab.train import storage
 from edgecxr.system.storage import replacing_folder, sync_folder
 
 
+def check_place(output: Path, *, overwrite: bool) -> None:
+    """Raise UsageError for a place where no bundle can be written, before there is one."""
+    if output.suffix != bundles.SUFFIX:
+        raise UsageError(f"the output must be named NAME{bundles.SUFFIX}, got {output}")
+    if not output.parent.is_dir():
+        raise UsageError(f"the output's folder doesn't exist: {output.parent}")
+    if os.path.lexists(output):
+        if not overwrite:
+            raise UsageError(f"the output exists; give --overwrite to replace it: {output}")
+        if output.is_symlink() or not (output / bundles.MANIFEST).is_file():
+            raise UsageError(f"--overwrite replaces a bundle, and this is none: {output}")
+
+
 def publish(output: Path, contents: Mapping[str, bytes], overwrite: bool) -> Bundle:
     """Write the bundle beside its place, check it as a device would, and move it there in one step.
 

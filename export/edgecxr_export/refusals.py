@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,7 @@ import keras
 from edgecxr.bundle import reader as bundles
 from edgecxr.engines.select import available_devices
 from edgecxr.errors import GateError, UnavailableError, UsageError
-from edgecxr.lab.audit.report import SCHEMA as AUDIT_SCHEMA
-from edgecxr.lab.evaluation.report import SCHEMA as EVALUATION_SCHEMA
+from edgecxr.lab.publish import check_place
 from edgecxr.lab.train import storage
 from edgecxr_export.bundle import reports
 from edgecxr_export.graphs import onnx_graph
@@ -63,17 +61,9 @@ def check(asked: Asked) -> None:
     if not 0 <= asked.gates.int8_p99_logits < math.inf:
         raise UsageError(f"the largest error of the logits must be 0 % or more, got {asked.gates.int8_p99_logits:.0%}")
     output = asked.output
-    if output.suffix != bundles.SUFFIX:
-        raise UsageError(f"the output must be named NAME{bundles.SUFFIX}, got {output}")
-    if not output.parent.is_dir():
-        raise UsageError(f"the output's folder doesn't exist: {output.parent}")
+    check_place(output, overwrite=asked.overwrite)
     if asked.full_range and output.resolve() in {folder.resolve() for folder in bundles.NAMED.values()}:
         raise UsageError("the embedded bundle runs on any CPU, so its int8 is of reduced range; leave --full-range out")
-    if os.path.lexists(output):
-        if not asked.overwrite:
-            raise UsageError(f"the output exists; give --overwrite to replace it: {output}")
-        if output.is_symlink() or not (output / bundles.MANIFEST).is_file():
-            raise UsageError(f"--overwrite replaces a bundle, and this is none: {output}")
     size = sum(SIZES[precision] for _, precision in planned(asked.formats, asked.precisions)) + OTHERS
     storage.make_room(output.parent, size, "the bundle's files")
 
@@ -87,20 +77,6 @@ def _check_kinds(formats: Sequence[str], precisions: Sequence[str]) -> None:
         raise UsageError(f"no {' or '.join(formats)} file is made in {', '.join(precisions)}")
     if TFLITE in formats:
         available_devices(GATED_ON[TFLITE])  # raises UnavailableError: what can't be run here can't be compared
-
-
-def check_reports(other_sources: Sequence[Mapping[str, Any]], audits: Sequence[Mapping[str, Any]]) -> None:
-    """Raise UsageError for what isn't a report of `edgecxr eval`, or of `edgecxr audit`."""
-    for what, verb, reports_, schema, key in (
-        ("on another source", "eval", other_sources, EVALUATION_SCHEMA, "confusion"),
-        ("on data", "audit", audits, AUDIT_SCHEMA, "findings"),
-    ):
-        for report in reports_:
-            given = report.get("schema")
-            if given != schema or not {"data", key} <= report.keys():
-                raise UsageError(
-                    f"a report {what} must be one of edgecxr {verb}, schema {schema}; run it again, got schema {given}"
-                )
 
 
 def check_names(folders: Sequence[Path]) -> None:

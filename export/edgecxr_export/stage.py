@@ -28,7 +28,7 @@ from edgecxr.scoring.postprocess import probabilities
 from edgecxr.system.storage import FULL
 from edgecxr_export import abstaining, labelled, refusals
 from edgecxr_export.abstaining import Outliers
-from edgecxr_export.bundle import reports
+from edgecxr_export.bundle import reports, told
 from edgecxr_export.bundle.contents import About, Findings, contents, metadata, parity_report
 from edgecxr_export.graphs import half, onnx_graph
 from edgecxr_export.graphs import tflite as litert
@@ -98,7 +98,7 @@ def export(
             output, options.formats, options.precisions, options.opset, options.full_range, options.gates, overwrite
         )
     )
-    refusals.check_reports(other_sources, audits)
+    told.check_reports(other_sources, audits)
     refusals.check_names(parity_on)
     run = read_run(run_folder)
     for label in run.labels:

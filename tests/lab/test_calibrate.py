@@ -232,7 +232,7 @@ def test_training_films_are_left_out(local: Path, source: Path, tmp_path: Path) 
         ({"covid": 9}, ["--kept", "1"], UsageError, "from 0.5 to below 1, got 1"),
         ({"covid": 9}, ["--ignore-label", "flu"], UsageError, "expects one of .*got 'flu'"),
         ({"covid": 9}, ["-o", "site"], UsageError, "named NAME.edgecxr"),
-        ({"covid": 9}, ["-o", "absent/site.edgecxr"], UsageError, "in a folder that exists"),
+        ({"covid": 9}, ["-o", "absent/site.edgecxr"], UsageError, "the output's folder doesn't exist"),
         ({"covid": 9}, ["-o", "local/covid/site.edgecxr"], UsageError, "outside of it") ,
         ({"covid": 9}, ["-o", "source.edgecxr", "--overwrite"], UsageError, "takes the place of no bundle"),
         ({"covid": 9}, ["-m", "source.edgecxr/model.fp32.onnx"], BundleError, "doesn't say its"),

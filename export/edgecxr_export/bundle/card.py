@@ -152,17 +152,26 @@ def _unkept(points: Sequence[Report]) -> str:
     return "\n\nOperating points whose interval here excludes what they promise:\n\n" + "\n".join(lines)
 
 
+def thumbnails_of(audit: Report) -> Report:
+    """What the card quotes of a report of `edgecxr audit`."""
+    findings = [
+        finding
+        for finding in audit["findings"]
+        if (finding["values"].get("target"), finding["values"].get("source")) == ("label", "thumbnail")
+    ]
+    return {"schema": audit["schema"], "data": audit["data"], "where": audit["where"], "findings": findings}
+
+
 def _thumbnails(audits: Sequence[Report]) -> str:
     """What tells the label without a network, in each data set and each place in it that has several classes."""
     rows = []
-    for audit in audits:
+    for audit in map(thumbnails_of, audits):
         for finding in audit["findings"]:
             values = finding["values"]
-            if (values.get("target"), values.get("source")) == ("label", "thumbnail"):
-                low, high = values["interval95"]
-                within = values["within"] or "all"
-                shares = (f"{values['balanced_accuracy']:.1%}", f"{low:.1%}–{high:.1%}", f"{values['chance']:.1%}")
-                rows.append([audit["data"], within, ", ".join(values["classes"]), *shares, values["pictures"]])
+            low, high = values["interval95"]
+            within = values["within"] or ", ".join(f"{key} = {value}" for key, value in audit["where"].items()) or "all"
+            shares = (f"{values['balanced_accuracy']:.1%}", f"{low:.1%}–{high:.1%}", f"{values['chance']:.1%}")
+            rows.append([audit["data"], within, ", ".join(values["classes"]), *shares, values["pictures"]])
     return (
         "## What a thumbnail tells\n\n"
         "Balanced accuracy of a logistic regression on the film reduced to 64 x 64 px, cross-validated by group on the "

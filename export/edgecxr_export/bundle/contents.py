@@ -21,8 +21,8 @@ from edgecxr.lab.evaluation.temperature import Temperature
 from edgecxr.lab.run import CURVES, Run
 from edgecxr_export.abstaining import Abstaining
 from edgecxr_export.abstaining import report as abstention_report
-from edgecxr_export.bundle import reports
-from edgecxr_export.bundle.card import model_card
+from edgecxr_export.bundle import reports, told
+from edgecxr_export.bundle.card import model_card, thumbnails_of
 from edgecxr_export.bundle.golden import golden_files, golden_inputs, golden_rows, passes_on_gpu
 from edgecxr_export.graphs import artifacts
 from edgecxr_export.labelled import CHOOSING, Labelled
@@ -170,7 +170,8 @@ def _reports(
         "quantization": found.quantization,
         "abstention": abstention,
         "twins": about.twins,
-        **{f"other-source-{number}": report for number, report in enumerate(about.other_sources, start=1)},
+        **told.numbered(told.OTHER_SOURCE, about.other_sources),
+        **told.numbered(told.AUDIT, [thumbnails_of(report) for report in about.audits]),
     }
     files = {f"reports/{name}.json": reports.to_bytes(report) for name, report in named.items() if report}
     return {**files, bundles.CARD: card.encode("utf-8")}

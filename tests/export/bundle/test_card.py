@@ -239,7 +239,8 @@ def test_a_thumbnail_s_figure_stands_for_each_place() -> None:
         return {"values": {**values, **changes}}
 
     others = [finding(None, 0.6, source="border"), finding("covid", 0.7, target="origin"), {"values": {}}]
-    text = card(audits=[{"data": "films", "findings": [finding(None, 0.8), finding("SIIM", 0.65), *others]}])
+    found = [finding(None, 0.8), finding("SIIM", 0.65), *others]
+    text = card(audits=[{"schema": 3, "data": "films", "where": {}, "findings": found}])
     table = section(text, "What a thumbnail tells")
     assert [line for line in table.splitlines() if line.startswith("| films")] == [
         "| films | all | covid, normal | 80.0% | 70.0%–90.0% | 50.0% | 200 |",
