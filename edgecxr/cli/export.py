@@ -142,7 +142,10 @@ def _check_call(context: typer.Context, source: Path, to: str) -> bool:
     given = {
         name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
-    is_bundle, is_run = ((source / name).is_file() for name in ("bundle.json", "run.json"))
+    from edgecxr.bundle.reader import NAMED
+
+    folder = NAMED.get(str(source), source)
+    is_bundle, is_run = ((folder / name).is_file() for name in ("bundle.json", "run.json"))
     told = to == "bundle" and is_bundle and not is_run
     wrong = given - TRITON_TAKES if to == "triton" else given - CARD_TAKES if told else given & TRITON_ONLY
     if wrong:

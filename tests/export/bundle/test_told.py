@@ -91,7 +91,7 @@ def test_the_command_writes_it_whole_and_checks_it(
     output = tmp_path / "told.edgecxr"
     assert call(full.path, "-o", output, "--other-source", report(elsewhere(full))) is None
     assert "reports/other-source-1.json" in load(output).files
-    again = call(full.path, "-o", output, "--note", "again")
+    again = call("full", "-o", output, "--note", "again")
     assert isinstance(again, UsageError)
     assert "--overwrite" in str(again)
 
