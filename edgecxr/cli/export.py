@@ -13,7 +13,8 @@ from edgecxr.errors import UsageError
 # What each target takes beside the others' options: with another, these would be passed over.
 TRITON_ONLY = {"device"}
 TRITON_TAKES = TRITON_ONLY | {"source", "output", "to", "name", "precisions"}
-CARD_TAKES = {"source", "output", "to", "note", "twins", "other_source", "audit", "overwrite"}  # of a bundle
+TOLD = {"note", "twins", "other_source", "left_out", "audit"}  # in the card, of a RUN as of a bundle
+CARD_TAKES = TOLD | {"source", "output", "to", "overwrite"}
 
 
 def export(
@@ -67,6 +68,10 @@ def export(
     other_source: Annotated[
         list[Path] | None, typer.Option(help="Report of edgecxr eval on another source, for the card.")
     ] = None,
+    left_out: Annotated[
+        list[Path] | None,
+        typer.Option(help="Report of edgecxr eval on a RUN that a source was left out of, for the card."),
+    ] = None,
     audit: Annotated[
         list[Path] | None, typer.Option(help="Report of edgecxr audit, for what a thumbnail tells.")
     ] = None,
@@ -87,8 +92,9 @@ def export(
     Exit code 5 if one strays from the Keras model on the half of dev that chose nothing: no bundle is written then, and
     NAME.refused.json says why. Test is reported and decides nothing.
 
-    Of a bundle, write it anew with more in its card (--other-source, --audit, --twins, --note): all else stays to the
-    byte. With --to triton, make a model repository of it; that needs no extra. Exit code 3 if it is refused.
+    Of a bundle, write it anew with more in its card (--other-source, --left-out, --audit, --twins, --note): all else
+    stays to the byte. With --to triton, make a model repository of it; that needs no extra. Exit code 3 if it is
+    refused.
     """
     of_bundle = _check_call(context, source, to)
     if to == "triton":
@@ -102,6 +108,7 @@ def export(
         "notes": note or [],
         "twins": _report(twins) if twins else None,
         "other_sources": [_report(path) for path in other_source or []],
+        "left_out": [_report(path) for path in left_out or []],
         "audits": [_report(path) for path in audit or []],
     }
     if of_bundle:
@@ -152,10 +159,10 @@ def _check_call(context: typer.Context, source: Path, to: str) -> bool:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(wrong))
         what = "of a bundle" if told else f"with --to {to}"
         raise UsageError(f"{what} there is nothing for these options to do: {options}")
-    if told and not given & {"note", "twins", "other_source", "audit"}:
+    if told and not given & TOLD:
         raise UsageError(
-            "expected a RUN, or with a bundle --to triton, or what its card is to tell: --other-source, --audit, "
-            f"--twins or --note; got a bundle: {source}"
+            "expected a RUN, or with a bundle --to triton, or what its card is to tell: --other-source, "
+            f"--left-out, --audit, --twins or --note; got a bundle: {source}"
         )
     if to == "triton" and is_run and not is_bundle:
         raise UsageError(f"--to triton takes a bundle (edgecxr export makes one of a RUN), got a RUN: {source}")

@@ -70,6 +70,7 @@ def export(
     notes: Sequence[str] = (),
     twins: Mapping[str, Any] | None = None,
     other_sources: Sequence[Mapping[str, Any]] = (),
+    left_out: Sequence[Mapping[str, Any]] = (),
     audits: Sequence[Mapping[str, Any]] = (),
     parity_on: Sequence[Path] = (),
     outliers: Path | None = None,
@@ -82,9 +83,10 @@ def export(
     names them): its training pictures calibrate int8; on one half of dev int8's ways are chosen, the other half decides
     whether the artifacts may ship, and the whole of it gives temperature and operating points. Test is read once,
     reported, and decides nothing.
-    `notes`, `twins` (of benchmarks/twins.py), `other_sources` (reports of `edgecxr eval` on data from elsewhere) and
-    `audits` (of `edgecxr audit`) go into the model card; twins and other sources into reports/ as well. On the pictures
-    of the folders `parity_on` the artifacts are compared with the trained model too. `outliers` is a folder of pictures
+    `notes`, `twins` (of benchmarks/twins.py), `other_sources` (reports of `edgecxr eval` on data from elsewhere),
+    `left_out` (such of RUNs that a source was left out of) and `audits` (of `edgecxr audit`) go into the model card,
+    and but for notes into reports/. On the pictures of the folders `parity_on` the artifacts are compared with the
+    trained model too. `outliers` is a folder of pictures
     that are no frontal films, from which abstention learns beside the training films and their altered copies.
 
     Either the whole bundle stands at `output` afterwards, or what was there before. Raises UsageError, DataError
@@ -98,13 +100,13 @@ def export(
             output, options.formats, options.precisions, options.opset, options.full_range, options.gates, overwrite
         )
     )
-    told.check_reports(other_sources, audits)
+    told.check_reports(other_sources, left_out, audits)
     refusals.check_names(parity_on)
     run = read_run(run_folder)
     for label in run.labels:
         if not bundles.LABEL.fullmatch(label):
             raise DataError(f"a label of a bundle is a plain name of at most 64 characters, got {label[:80]!r}")
-    about = About(name, version, notes, twins, other_sources, audits)
+    about = About(name, version, notes, twins, other_sources, left_out, audits)
     for doubt in ancestry.doubts(run.description):
         console.print(f"note: {doubt}; {ancestry.FLATTER}", markup=False, highlight=False)
     cache = cache or default_cache()

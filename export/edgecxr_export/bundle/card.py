@@ -36,6 +36,7 @@ def model_card(
     abstention: Report | None = None,
     twins: Report | None = None,
     other_sources: Sequence[Report] = (),
+    left_out: Sequence[Report] = (),
     audits: Sequence[Report] = (),
     notes: Sequence[str] = (),
 ) -> str:
@@ -43,14 +44,16 @@ def model_card(
 
     `training` is reports/training.json, `evaluation`, `parity`, `quantization` and `abstention` likewise; `artifacts`
     are the manifest's rows; `twins` is what benchmarks/twins.py writes, `other_sources` what `edgecxr eval` writes
-    about data from elsewhere, `audits` what `edgecxr audit` writes. How a model fares elsewhere comes first: it is
-    the nearest there is to how it will fare on a device.
+    about data from elsewhere, `left_out` what it writes about a RUN that a source was left out of, `audits` what
+    `edgecxr audit` writes. How a model fares elsewhere comes first: it is the nearest there is to how it will fare on
+    a device.
     """
     run = training["run"]
     sections = [
         _heading(name, version, labels, preprocessing, abstention),
         *_moved_limits(parity),
         _intended_use(),
+        *map(_left_out, left_out),
         *(_other_source(other, run["data"].get("origins", [])) for other in other_sources),
         _accuracies(evaluation["models"]),
         *([_thumbnails(audits)] if audits else []),
@@ -126,6 +129,17 @@ def _accuracies(models: Sequence[Report]) -> str:
     ]
     header = ["", "split", "accuracy", INTERVAL, "pictures", "macro AUROC", INTERVAL]
     return "## Accuracy, all classes\n\n" + _table(header, rows)
+
+
+def _left_out(report: Report) -> str:
+    """Figures of another fit on the source that it was left out of: what a hospital that is new may expect."""
+    conditions = "".join(f", {column} = {value}" for column, value in report["where"].items() if value)
+    title = f"## A source left out of another fit: {report['model']} on {report['data']}{conditions}"
+    said = (
+        "They are figures of a fit that saw no film of these places, and not of this model, whose fit did. They are "
+        "the nearest there is to a hospital that is new."
+    )
+    return f"{title}\n\n{said}\n\n{_shares(report)}{_unkept(report['operating_points'])}"
 
 
 def _other_source(report: Report, learnt_from: Sequence[str]) -> str:

@@ -39,6 +39,7 @@ class About:
     notes: Sequence[str] = ()
     twins: Mapping[str, Any] | None = None  # of benchmarks/twins.py
     other_sources: Sequence[Mapping[str, Any]] = ()  # reports of `edgecxr eval` on data from elsewhere
+    left_out: Sequence[Mapping[str, Any]] = ()  # such of RUNs that a source was left out of
     audits: Sequence[Mapping[str, Any]] = ()  # reports of `edgecxr audit`
 
 
@@ -160,6 +161,7 @@ def _reports(
         abstention=abstention,
         twins=about.twins,
         other_sources=about.other_sources,
+        left_out=about.left_out,
         audits=about.audits,
         notes=about.notes,
     )
@@ -171,6 +173,7 @@ def _reports(
         "abstention": abstention,
         "twins": about.twins,
         **told.numbered(told.OTHER_SOURCE, about.other_sources),
+        **told.numbered(told.LEFT_OUT, about.left_out),
         **told.numbered(told.AUDIT, [thumbnails_of(report) for report in about.audits]),
     }
     files = {f"reports/{name}.json": reports.to_bytes(report) for name, report in named.items() if report}

@@ -21,7 +21,7 @@ from edgecxr_export.bundle import reports
 from edgecxr_export.bundle.card import model_card, thumbnails_of
 
 NEEDED = ("training", "evaluation", "parity")
-OTHER_SOURCE, AUDIT = "other-source", "audit"  # and a number
+OTHER_SOURCE, LEFT_OUT, AUDIT = "other-source", "left-out", "audit"  # and a number
 
 
 def numbered(name: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -29,10 +29,15 @@ def numbered(name: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Mapping
     return {f"{name}-{number}": report for number, report in enumerate(found, start=1)}
 
 
-def check_reports(other_sources: Sequence[Mapping[str, Any]], audits: Sequence[Mapping[str, Any]]) -> None:
+def check_reports(
+    other_sources: Sequence[Mapping[str, Any]],
+    left_out: Sequence[Mapping[str, Any]],
+    audits: Sequence[Mapping[str, Any]],
+) -> None:
     """Raise UsageError for what isn't a report of `edgecxr eval`, or of `edgecxr audit`."""
     for what, verb, reports_, schema, key in (
         ("on another source", "eval", other_sources, EVALUATION_SCHEMA, "confusion"),
+        ("on a source left out", "eval", left_out, EVALUATION_SCHEMA, "confusion"),
         ("on data", "audit", audits, AUDIT_SCHEMA, "findings"),
     ):
         for report in reports_:
@@ -49,6 +54,7 @@ def contents(
     notes: Sequence[str] = (),
     twins: Mapping[str, Any] | None = None,
     other_sources: Sequence[Mapping[str, Any]] = (),
+    left_out: Sequence[Mapping[str, Any]] = (),
     audits: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, bytes]:
     """Every file of `bundle`, by name, with a card that tells these too; what isn't given stays as it is told.
@@ -79,6 +85,7 @@ def contents(
     provenance = dict(bundle.manifest["provenance"])
     provenance["notes"] = [*provenance.get("notes", []), *notes]
     others = list(other_sources) or all_stored(OTHER_SOURCE)
+    fits = list(left_out) or all_stored(LEFT_OUT)
     thumbnails = [thumbnails_of(report) for report in audits] or all_stored(AUDIT)
     twins = twins or stored("twins")
     try:
@@ -92,6 +99,7 @@ def contents(
             abstention=stored("abstention"),
             twins=twins,
             other_sources=others,
+            left_out=fits,
             audits=thumbnails,
             notes=provenance["notes"],
             **{name: stored(name) for name in NEEDED},
@@ -100,10 +108,10 @@ def contents(
         raise UsageError(
             f"a report, or one that the bundle holds, is of another version of edgecxr ({error}): {bundle.path}"
         ) from None
-    files = {
-        f: data for f, data in files.items() if not f.startswith((f"reports/{OTHER_SOURCE}-", f"reports/{AUDIT}-"))
-    }
-    told = {**numbered(OTHER_SOURCE, others), **numbered(AUDIT, thumbnails), **({"twins": twins} if twins else {})}
+    replaced = tuple(f"reports/{name}-" for name in (OTHER_SOURCE, LEFT_OUT, AUDIT))
+    files = {file: content for file, content in files.items() if not file.startswith(replaced)}
+    told = {**numbered(OTHER_SOURCE, others), **numbered(LEFT_OUT, fits), **numbered(AUDIT, thumbnails)}
+    told |= {"twins": twins} if twins else {}
     files |= {f"reports/{name}.json": reports.to_bytes(report) for name, report in told.items()}
     files[CARD] = card.encode("utf-8")
     networks = {artifact.file for artifact in bundle.artifacts}
@@ -123,11 +131,14 @@ def tell(
     notes: Sequence[str] = (),
     twins: Mapping[str, Any] | None = None,
     other_sources: Sequence[Mapping[str, Any]] = (),
+    left_out: Sequence[Mapping[str, Any]] = (),
     audits: Sequence[Mapping[str, Any]] = (),
     overwrite: bool = False,
 ) -> Bundle:
     """Write `contents` of the bundle `source` to `output`, all or nothing; raises BundleError and StorageError too."""
     check_place(output, overwrite=overwrite)
-    check_reports(other_sources, audits)
-    more = contents(load(source), notes=notes, twins=twins, other_sources=other_sources, audits=audits)
+    check_reports(other_sources, left_out, audits)
+    more = contents(
+        load(source), notes=notes, twins=twins, other_sources=other_sources, left_out=left_out, audits=audits
+    )
     return publish(output, more, overwrite)

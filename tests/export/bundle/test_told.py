@@ -18,6 +18,7 @@ from edgecxr.errors import UsageError
 from edgecxr_export.bundle import told
 
 RESULTS = ROOT / "benchmarks" / "results"
+GIVEN = ("reports/other-source-", "reports/left-out-", "reports/audit-")
 AUDIT = json.loads((RESULTS / "audit-siim.json").read_text())
 
 
@@ -42,18 +43,24 @@ def elsewhere(bundle: Bundle, **changes: Any) -> dict[str, Any]:
 
 
 def test_all_but_card_and_reports_stays_to_the_byte(full: Bundle) -> None:
-    made = told.contents(full, notes=["Said later."], other_sources=[elsewhere(full)], audits=[AUDIT])
+    left_out = elsewhere(full, model="run without-siim")
+    made = told.contents(
+        full, notes=["Said later."], other_sources=[elsewhere(full)], left_out=[left_out], audits=[AUDIT]
+    )
     manifest = json.loads(made["bundle.json"])
     assert manifest["digest"] == manifest_digest(manifest) != full.digest
     same = {key: value for key, value in full.manifest.items() if key not in ("files", "provenance", "digest")}
     assert {key: manifest[key] for key in same} == same
     for file in full.files:
         # The reports of before are there to the byte but for those of the kinds that were given.
-        if file != "MODEL_CARD.md" and not file.startswith(("reports/other-source-", "reports/audit-")):
+        if file != "MODEL_CARD.md" and not file.startswith(GIVEN):
             assert made[file] == full.read(file)
     card = made["MODEL_CARD.md"].decode()
     place = card.index("## Another source: the int8 artifact on somewhere, ward = 7")
     assert card.index("## Intended use") < place < card.index("## Accuracy, all classes")
+    first = card.index("## A source left out of another fit: run without-siim on somewhere, ward = 7")
+    assert card.index("## Intended use") < first < place
+    assert "not of this model, whose fit did" in card[first:place]
     assert "| sources | source = siim | covid, normal | 68.9% | 66.7%–71.0% | 50.0% | 1800 |" in card
     assert [*full.manifest["provenance"]["notes"], "Said later."] == manifest["provenance"]["notes"]
     assert "- Said later." in card
@@ -116,7 +123,7 @@ def test_a_report_that_does_not_fit_is_one_sentence(
 def test_what_a_bundle_does_not_go_with_is_one_sentence(tmp_path: Path) -> None:
     bundle, output = tiny.write_bundle(tmp_path / "tiny.edgecxr"), tmp_path / "t.edgecxr"
     for arguments, words in (
-        ((), "what its card is to tell: --other-source, --audit, --twins or --note; got a bundle"),
+        ((), "what its card is to tell: --other-source, --left-out, --audit, --twins or --note; got a bundle"),
         (("--data", tmp_path, "--note", "x"), "of a bundle there is nothing for these options to do: --data"),
         (("--note", "x"), "a card is made of reports, and the bundle has none of its training"),
     ):
