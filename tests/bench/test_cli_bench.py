@@ -239,6 +239,7 @@ def on_full_disk(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_old_files_and_shows_the_result(tiny_bundle: Path, tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("a.json", "b.csv", "c.html")]
     for file in files:

@@ -55,7 +55,9 @@ def test_minutes_become_windows(
     assert "Throughput over time" in (tmp_path / "s.html").read_text()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_stopped_run_still_reports(tiny_bundle: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     target = tmp_path / "s.json"
     command = [sys.executable, "-m", "edgecxr", "bench", "-m", tiny_bundle, "--sustained", 60, "-o", target]

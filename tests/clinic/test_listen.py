@@ -41,7 +41,7 @@ def start(*arguments: object) -> tuple[subprocess.Popen[str], int]:
     return process, int(line.split()[-1])
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_it_says_when_it_is_ready_and_a_signal_drains_it(
     tiny_bundle: Path, archive: Archive, tmp_path: Path, edgecxr: Run, how: signal.Signals
 ) -> None:

@@ -370,6 +370,7 @@ def test_the_options_reach_the_engine(
     assert done.stdout.count("the bundle holds no golden vectors for it") == 2
 
 
+@pytest.mark.slow
 def test_bench_measures_each_artifact_on_each_engine(
     edgecxr: Callable[..., subprocess.CompletedProcess[str]], both_formats: Path
 ) -> None:

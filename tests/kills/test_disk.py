@@ -37,7 +37,10 @@ def limited(task: Task, size: int, *options: str) -> subprocess.CompletedProcess
     return task.run(*options, preexec_fn=limit)
 
 
-@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "over.jsonl", "over.csv"])
+@pytest.mark.parametrize(
+    "name",
+    ["out.jsonl", *(pytest.param(name, marks=pytest.mark.slow) for name in ("out.csv", "over.jsonl", "over.csv"))],
+)
 def test_where_no_more_can_be_written_the_records_so_far_stay_and_resume_goes_on(task: Task, name: str) -> None:
     task = Task(task.folder, task.bundle, task.output.with_name(name))
     if name.startswith("over"):

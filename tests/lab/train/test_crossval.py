@@ -23,7 +23,7 @@ from edgecxr.pictures import files
 from edgecxr.scoring.postprocess import probabilities
 from full_disk import files_unlimited_afterwards, limit_files
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]  # three fits
 
 FILMS = {"dark": 9, "bright": 6}
 

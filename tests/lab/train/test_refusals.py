@@ -109,6 +109,7 @@ def test_what_is_not_learnt_from_is_said(films: Path, tmp_path: Path, monkeypatc
     assert said.getvalue() == f"{films}: left out: 1 .dcm; the first is dark/a.dcm\n"
 
 
+@pytest.mark.slow
 def test_beside_a_manifest_a_run_may_lie_anywhere(films: Path, tmp_path: Path) -> None:
     rows = [f"{label}/{number}.png,{label}" for label, count in FILMS.items() for number in range(count)]
     (films / "manifest.csv").write_text("\n".join(["file,label", *rows]) + "\n")
@@ -180,6 +181,7 @@ def test_a_garbled_run_is_one_sentence(tmp_path: Path, text: str) -> None:
         read_run(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
 def test_labels_and_files_of_any_name_are_learnt_from(tmp_path: Path) -> None:
     first, second = os.fsdecode(b"b\xe9 [i]"), "dark [red]"

@@ -261,6 +261,7 @@ def head_only(*rates: float, batch_size: int = 16) -> recipes.Recipe:
     return replace(chosen(), stages=stages, batch_size=batch_size, weight_averaging=0.99)  # averages are kept too
 
 
+@pytest.mark.slow
 def test_keras_takes_the_batches_in_their_own_order(
     films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

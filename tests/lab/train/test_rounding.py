@@ -88,6 +88,7 @@ def test_the_network_has_the_same_weights_and_answers() -> None:
     assert 1e-4 < moved < 0.2
 
 
+@pytest.mark.slow
 def test_a_fit_goes_on_with_rounding_and_leaves_a_run_like_any_other(tmp_path: Path) -> None:
     from edgecxr.lab.train import model
     from edgecxr.lab.train.fit import fit
