@@ -173,7 +173,8 @@ def thumbnails_of(audit: Report) -> Report:
         for finding in audit["findings"]
         if (finding["values"].get("target"), finding["values"].get("source")) == ("label", "thumbnail")
     ]
-    return {"schema": audit["schema"], "data": audit["data"], "where": audit["where"], "findings": findings}
+    where = audit.get("where", {})  # which the command adds
+    return {"schema": audit["schema"], "data": audit["data"], "where": where, "findings": findings}
 
 
 def _thumbnails(audits: Sequence[Report]) -> str:
