@@ -86,8 +86,8 @@ def export(
     `notes`, `twins` (of benchmarks/twins.py), `other_sources` (reports of `edgecxr eval` on data from elsewhere),
     `left_out` (such of RUNs that a source was left out of) and `audits` (of `edgecxr audit`) go into the model card,
     and but for notes into reports/. On the pictures of the folders `parity_on` the artifacts are compared with the
-    trained model too. `outliers` is a folder of pictures
-    that are no frontal films, from which abstention learns beside the training films and their altered copies.
+    trained model too. `outliers` is a folder of pictures that are no frontal films, from which abstention learns beside
+    the training films and their altered copies.
 
     Either the whole bundle stands at `output` afterwards, or what was there before. Raises UsageError, DataError
     (labels or pictures that can't be used), UnavailableError, StorageError, and GateError where an artifact strays from

@@ -65,7 +65,11 @@ def contents(
     if SITE in bundle.files:
         raise UsageError(f"a site's bundle keeps its card: add to the bundle that it was made from: {bundle.path}")
     files = {file: bundle.read(file) for file in bundle.files}
-    held = {file[len("reports/") : -len(".json")]: file for file in files if file.endswith(".json")}
+    held = {
+        file.removeprefix("reports/").removesuffix(".json"): file
+        for file in files
+        if file.startswith("reports/") and file.endswith(".json")
+    }
     lacking = [name for name in NEEDED if name not in held]
     if lacking:
         raise UsageError(f"a card is made of reports, and the bundle has none of its {lacking[0]}: {bundle.path}")
