@@ -73,6 +73,7 @@ def test_evidence_is_each_place_s_own_share(network: Network) -> None:
         assert np.abs(head(alone) - nothing - evidence[:, row, column]).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_the_reference_model_is_the_run_s(run_folder: Path) -> None:
     from edgecxr.lab.run import read_run
     from edgecxr_export.graphs.deploy import reference_model

@@ -169,8 +169,9 @@ def test_the_files_name_changes_with_everything_that_decides_the_features(
     assert name(around=replace(base["around"], workers=2)) == found[0]
 
 
+@pytest.mark.slow
 @pytest.mark.lab
-@pytest.mark.parametrize("name", [pytest.param("seed", marks=pytest.mark.slow), "default"])
+@pytest.mark.parametrize("name", ["seed", "default"])
 def test_the_head_on_features_answers_as_the_whole_model_does(name: str, tmp_path: Path) -> None:
     import keras
 

@@ -88,6 +88,7 @@ def test_export_finds_the_films_and_splits_again(run: Path, data: Path, tmp_path
     assert report["left_out"] == 2
 
 
+@pytest.mark.slow
 def test_eval_finds_the_films_again(run: Path, data: Path, tmp_path: Path) -> None:
     for number, folders in enumerate(([], [str(data / "sharp"), str(data / "soft")])):
         out = tmp_path / f"{number}.json"
@@ -161,6 +162,7 @@ def left_out(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return place / "runs", report, said.getvalue()
 
 
+@pytest.mark.slow
 def test_each_source_is_tested_by_a_fit_that_has_not_seen_it(left_out: tuple[Path, dict[str, Any], str]) -> None:
     folder, report, said = left_out
     assert json.loads((folder / LEFT_OUT).read_text()) == json.loads(json.dumps(report))
@@ -182,6 +184,7 @@ def test_each_source_is_tested_by_a_fit_that_has_not_seen_it(left_out: tuple[Pat
     assert "lone can't be tested: " in said
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_value(left_out: tuple[Path, dict[str, Any], str]) -> None:
     said = io.StringIO()
     Console(file=said, width=200).print(tables.left_out_table(left_out[1]))
@@ -190,6 +193,7 @@ def test_the_table_has_a_row_for_each_value(left_out: tuple[Path, dict[str, Any]
     assert [line.split()[:2] for line in lines] == [["sharp", "12"], ["soft", "12"], ["lone", "not"]]
 
 
+@pytest.mark.slow
 def test_a_resume_takes_the_finished_fits(
     left_out: tuple[Path, dict[str, Any], str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

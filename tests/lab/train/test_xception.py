@@ -43,6 +43,7 @@ def answers(model: Any) -> np.ndarray:
     return np.asarray(model.predict(np.repeat(inputs(), 3, axis=-1), verbose=0))
 
 
+@pytest.mark.slow
 def test_with_8_blocks_it_is_keras_s_by_position_by_file_and_by_name(theirs: Any, tmp_path: Path) -> None:
     from edgecxr.lab.train import xception
 
@@ -62,6 +63,7 @@ def test_with_8_blocks_it_is_keras_s_by_position_by_file_and_by_name(theirs: Any
     assert np.array_equal(answers(another), expected)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_saved_with_keras_s_network_loads(theirs: Any, tmp_path: Path) -> None:
     import keras
 
