@@ -6,7 +6,8 @@
 Each variant changes one thing of `plain` and is fitted with the same seeds on the same films of the first data set.
 What is compared is measured on train and dev films of the source left out, never on its test films: the AUROC of covid
 against normal, which no threshold decides, and the balanced accuracy of the answers. Differences are per seed, so that
-what a seed brings cancels. A call that was stopped goes on with the fits that are missing.
+what a seed brings cancels. A call that was stopped goes on with the fits that are missing. `--also` fits on the train
+films of a further source too, and `--only plain` leaves the candidates out, to compare sources and lengths of a fit.
 """
 
 from __future__ import annotations
@@ -104,16 +105,24 @@ def left_out(folder: Path, where: Mapping[str, str], wanted: int) -> tuple[Examp
     return chosen.examples
 
 
+def condition(text: str) -> dict[str, str]:
+    column, _, value = text.partition("=")
+    return {column: value}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("other", type=Path)
     parser.add_argument("--where", required=True, metavar="COLUMN=VALUE", help="of OTHER, what is left out")
+    parser.add_argument("--also", metavar="COLUMN=VALUE", help="of OTHER, what is learnt from beside DATA")
+    parser.add_argument("--only", help="the one variant to fit")
     parser.add_argument("--leave-out", type=Path, help="a CSV whose column file names films of DATA to leave out")
     parser.add_argument("--backbone-weights", default="imagenet")
     parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--train", type=int, default=TRAIN, help="training pictures")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     cache = default_cache()
@@ -123,18 +132,20 @@ def main() -> None:
             doubtful = {row["file"] for row in csv.DictReader(file)}
         dataset = replace(dataset, examples=tuple(e for e in dataset.examples if e.file not in doubtful))
     dataset = part(dataset, {"train": options.train, "dev": DEV, "test": TEST})
-    column, _, value = options.where.partition("=")
-    others = left_out(options.other, {column: value}, LEFT_OUT)
+    others = left_out(options.other, condition(options.where), LEFT_OUT)
+    if options.also:
+        further = read_dataset(options.other).where(condition(options.also)).split("train")
+        dataset = replace(dataset, examples=dataset.examples + further)
     rows = json.loads(options.output.read_text())["fits"] if options.output.is_file() else []
-    for seed in SEEDS:
+    for seed in options.seeds:
         for name, chosen in variants(options.size, options.epochs).items():
-            if any(row["variant"] == name and row["seed"] == seed for row in rows):
+            if options.only not in (None, name) or any(row["variant"] == name and row["seed"] == seed for row in rows):
                 continue
             with tempfile.TemporaryDirectory() as scratch:
                 run = Path(scratch) / "run"
                 print(f"{name}, seed {seed}", flush=True)
                 call = Call((options.data,), chosen, options.backbone_weights, seed)
-                fit_dataset(call, dataset, run, cache=cache, workers=1)
+                fit_dataset(call, dataset, run, cache=cache, workers=2)
                 rows.append({"variant": name, "seed": seed, **measure(run, others, cache)})
             report = {
                 "schema": 2,
@@ -142,6 +153,7 @@ def main() -> None:
                 "fine_tuning_epochs": options.epochs,
                 "train_pictures": len(dataset.split("train")),
                 "dev_pictures": len(dataset.split("dev")),
+                "also": options.also,
                 "left_out": {"where": options.where, "pictures": len(others)},
                 "variants": summary(rows),
                 "fits": rows,
