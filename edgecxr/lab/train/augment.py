@@ -39,12 +39,9 @@ def augment(image: Image8, augmentation: Augmentation, key: tuple[int, int, int]
     """
     generator = np.random.default_rng(key)
     *symmetric, flip, soft = generator.random(10).tolist()
-    stretch, curve, low, high, equal, grain, quality, *place = generator.random(11).tolist()
     draw = [2.0 * value - 1.0 for value in symmetric]
     zoom_x = 1.0 + augmentation.zoom * draw[0]
     zoom_y = zoom_x if augmentation.zoom_axes == "together" else 1.0 + augmentation.zoom * draw[1]
-    side = augmentation.aspect ** (stretch - 0.5)  # a ratio between 1 / aspect and aspect, shared by both sides
-    zoom_x, zoom_y = zoom_x * side, zoom_y / side
     height, width = image.shape
     matrix = affine_matrix(
         (height, width),
@@ -56,23 +53,7 @@ def augment(image: Image8, augmentation: Augmentation, key: tuple[int, int, int]
     )
     share = 1.0 - soft * (1.0 - augmentation.soften) if augmentation.soften else 1.0
     changed = _resample(image, matrix, share)
-    if augmentation.window:
-        changed = _window(changed, augmentation.window * low, augmentation.window * high)
-    if augmentation.gamma != 1.0:
-        changed = cv2.LUT(changed, _curve(augmentation.gamma ** (2.0 * curve - 1.0)))
-    if equal < augmentation.equalise:
-        changed = _EQUALISER.apply(changed)
-    changed = _expose(changed, 1.0 + augmentation.contrast * draw[6], 255.0 * augmentation.brightness * draw[7])
-    if augmentation.noise:
-        grains = generator.normal(0.0, augmentation.noise * grain, changed.shape)
-        changed = np.clip(np.rint(changed + grains), 0, 255).astype(np.uint8)
-    if augmentation.jpeg < 100:
-        level = 100 - quality * (100 - augmentation.jpeg)
-        coded = cv2.imencode(".jpg", changed, [cv2.IMWRITE_JPEG_QUALITY, round(level)])[1]
-        changed = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
-    if augmentation.erase:
-        changed = _erased(changed, augmentation.erase, place)
-    return changed
+    return _expose(changed, 1.0 + augmentation.contrast * draw[6], 255.0 * augmentation.brightness * draw[7])
 
 
 def affine_matrix(
@@ -118,42 +99,6 @@ def _resample(image: Image8, matrix: Matrix, share: float) -> Image8:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved: Image8 = cv2.warpAffine(image, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return moved
-
-
-def _window(image: Image8, low: float, high: float) -> Image8:
-    """Stretched to the full range between the grey levels that shares `low` and `high` of the pixels lie beyond."""
-    counts = np.cumsum(np.bincount(image.ravel(), minlength=256))
-    darkest, brightest = np.searchsorted(counts, [low * image.size, (1.0 - high) * image.size])
-    if brightest <= darkest:
-        return image
-    table = np.clip((np.arange(256) - darkest) * (255.0 / (brightest - darkest)), 0, 255)
-    stretched: Image8 = cv2.LUT(image, np.rint(table).astype(np.uint8))
-    return stretched
-
-
-def _curve(exponent: float) -> Image8:
-    """255 * (x / 255) ** exponent for each grey level x."""
-    table: Image8 = np.rint(255.0 * (np.arange(256) / 255.0) ** exponent).astype(np.uint8)
-    return table
-
-
-# Zuiderveld, "Contrast limited adaptive histogram equalization", Graphics Gems IV, 1994; OpenCV's usual tiles.
-_EQUALISER = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8))
-
-
-def _erased(image: Image8, largest: float, place: list[float]) -> Image8:
-    """A copy with a rectangle of up to `largest` of the area made grey; `place` draws its area, shape and corner.
-
-    Zhong et al., "Random Erasing Data Augmentation", AAAI 2020.
-    """
-    area, shape, row, column = place
-    side = math.sqrt(largest * area)  # as a share of each side
-    ratio = 2.0 ** (shape - 0.5)
-    height, width = round(image.shape[0] * min(1.0, side * ratio)), round(image.shape[1] * min(1.0, side / ratio))
-    top, left = round(row * (image.shape[0] - height)), round(column * (image.shape[1] - width))
-    erased = image.copy()
-    erased[top : top + height, left : left + width] = 127
-    return erased
 
 
 def _expose(image: Image8, contrast: float, brightness: float) -> Image8:

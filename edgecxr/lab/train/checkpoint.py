@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,6 @@ class Variables:
     def read(cls, whole: Any, trained: Any) -> Variables:
         """Of the whole model, and of the optimizer and metrics of what is trained: it, or its head."""
         return cls(_values(whole.variables), _values(trained.optimizer.variables), _values(_metrics_variables(trained)))
-
-    def with_model(self, model: Any) -> Variables:
-        """These, with the values that `model` has now."""
-        return replace(self, model=_values(model.variables))
 
     def finite(self) -> bool:
         """Whether every value of the model and the optimizer is a finite number."""

@@ -117,18 +117,12 @@ def train(
                     seconds = time.perf_counter() - begin
                     Checkpoint(identity, epoch, watch.step, history, watch.after, seconds).save(around.folder)
                     raise _interrupted(f"in {title} after {watch.step} of {steps} steps", around.folder, stop)
-                # fit() leaves the averaged weights in the model, where there are any: those are watched, and a stage
-                # ends with them; within a stage, training goes on from the others.
                 row = {"epoch": epoch, "stage": number, **watch.logs, **_figures(at.dev_logits(), inputs.dev_classes)}
                 if not math.isfinite(row["val_loss"]):
                     raise DivergedError(_diverged(f"the loss on dev became {row['val_loss']}", title, steps))
-                after = watch.after.with_model(model) if epoch == epochs[-1] else watch.after
-                after.assign_model(model)
-                # On JAX the averages were given to the model as they are, and its predictions have used them up.
-                after.assign_optimizer(at.trained)
                 row["seconds"] = round(time.perf_counter() - begin, 3)
                 history.append(row)
-                Checkpoint(identity, epoch + 1, 0, history, after).save(around.folder)
+                Checkpoint(identity, epoch + 1, 0, history, watch.after).save(around.folder)
                 if epoch == epochs[-1]:
                     at.remove_features()
                 around.console.print(_line(title, row), highlight=False)
@@ -268,14 +262,11 @@ def _optimizer(model: Any, recipe: Recipe, stage: Stage, steps: int) -> Any:
     elif warmup:
         boundaries = [warmup * i // 4 for i in range(1, 5)]
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [rate * i / 5 for i in range(1, 6)])
-    averaging: dict[str, Any] = {}
-    if recipe.weight_averaging:
-        averaging = {"use_ema": True, "ema_momentum": recipe.weight_averaging}
     if recipe.weight_decay:
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **averaging)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
         optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
         return optimizer
-    return keras.optimizers.Adam(rate, **averaging)
+    return keras.optimizers.Adam(rate)
 
 
 def _figures(logits: npt.NDArray[np.float32], classes: Sequence[int]) -> dict[str, float]:
@@ -331,7 +322,6 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self.bar.stop()
         self._look(logs)
         self.logs = {name: float(logs[name]) for name in ("loss", "accuracy")}
-        # Before fit() puts the averaged weights in place of these.
         self.after = Variables.read(self.whole, self.model)
         if not self.after.finite():  # the loss of the last step is from before its update
             raise DivergedError(_diverged("a weight became infinite or not a number", self.title, self.step))

@@ -21,13 +21,6 @@ class Augmentation:
     contrast: float = 0.0  # factor in 1 - contrast .. 1 + contrast about the mean; exposure differs between devices
     brightness: float = 0.0  # share of the full range, added
     soften: float = 0.0  # smallest share of the side to which the picture is reduced and back: detectors differ
-    aspect: float = 1.0  # largest ratio by which one side is stretched against the other: collections resize to squares
-    gamma: float = 1.0  # largest exponent (and its inverse) of the grey levels: curves of digitizers differ
-    window: float = 0.0  # largest share of the pixels that is cut off at either end: windows are set by hand
-    equalise: float = 0.0  # how often contrast is equalised locally (CLAHE): some devices do that by themselves
-    noise: float = 0.0  # largest standard deviation of Gaussian noise, grey levels: doses differ
-    jpeg: int = 100  # worst JPEG quality: collections were coded anew
-    erase: float = 0.0  # largest share of the area of a rectangle that is made grey: no single place may decide
 
 
 @dataclass(frozen=True)
@@ -83,8 +76,6 @@ class Recipe:
     quantization_aware: bool = False  # rounded in training as int8 will be; see `rounding`
     keeps_head: bool = False  # the backbone's weights are a RUN's, whose head is taken too
     mixed_precision: bool = False  # bfloat16 arithmetic over float32 variables, where the hardware has it
-    # Momentum of an exponential moving average of the weights, which is what is evaluated and kept; 0 is off.
-    weight_averaging: float = 0.0
     # Stages with a frozen backbone run on features that are computed once for this many augmented views of each
     # picture, which epochs take in turn; 0 computes every epoch afresh.
     # Of a recipe with a teacher: for so many views of each picture its answers are computed once, and no other is seen.
@@ -108,7 +99,11 @@ class Recipe:
         # A run of before a field was there did without it, which is what the field's default says.
         values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         values["stages"] = tuple(Stage(**stage) for stage in data["stages"])
-        values["augmentation"] = Augmentation(**data["augmentation"])
+        # Earlier runs also name changes that were tried and went out again; every recipe had them switched off.
+        changes = data["augmentation"]
+        values["augmentation"] = Augmentation(
+            **{f.name: changes[f.name] for f in fields(Augmentation) if f.name in changes}
+        )
         if values.get("distillation"):
             values["distillation"] = Distillation(**values["distillation"])
         return cls(**values)

@@ -16,7 +16,7 @@ from edgecxr.lab.run import Run, read_run
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]  # XLA compiles two fits, each in a process of its own
 
-# The default recipe, small: the head on features, then the exit flow; averaging, class weights, dropout.
+# The default recipe, small: the head on features, then the exit flow; weight decay, dropout.
 FIT = """
 import sys
 from dataclasses import replace

@@ -17,6 +17,12 @@ def test_a_recipe_survives_json(name: str) -> None:
     assert restored.augmentation == chosen.augmentation
 
 
+def test_a_recipe_of_before_may_name_changes_that_went_out_again() -> None:
+    data = recipe("default").to_json()
+    data["augmentation"] |= {"gamma": 1.0, "erase": 0.0}
+    assert Recipe.from_json(data).augmentation == recipe("default").augmentation
+
+
 def test_the_seed_recipe_is_the_originals() -> None:
     seed = recipe("seed")
     assert (seed.batch_size, seed.input_size, seed.dropout) == (16, 299, 0.2)

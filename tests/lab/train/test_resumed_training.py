@@ -258,7 +258,7 @@ def test_a_resume_does_not_write_into_a_folder_of_other_things(films: Path, tmp_
 def head_only(*rates: float, batch_size: int = 16) -> recipes.Recipe:
     """A stage for each learning rate, all of them of the head alone, on features: a second each."""
     stages = tuple(recipes.Stage(epochs=1, learning_rate=rate, trainable_from=None) for rate in rates)
-    return replace(chosen(), stages=stages, batch_size=batch_size, weight_averaging=0.99)  # averages are kept too
+    return replace(chosen(), stages=stages, batch_size=batch_size)
 
 
 @pytest.mark.slow
