@@ -122,7 +122,8 @@ def main() -> None:
     others = left_out(options.other, condition(options.where), LEFT_OUT)
     if options.also:
         further = read_dataset(options.other).where(condition(options.also)).split("train")
-        dataset = replace(dataset, examples=dataset.examples + further)
+        known = tuple(example for example in further if example.label in dataset.labels)
+        dataset = replace(dataset, examples=dataset.examples + known)
     rows = json.loads(options.output.read_text())["fits"] if options.output.is_file() else []
     for seed in options.seeds:
         for name, chosen in variants(options.size, options.epochs).items():

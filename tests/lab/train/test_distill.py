@@ -86,6 +86,7 @@ def fitted(films: Path, teacher: Path, cache: Path, tmp_path_factory: pytest.Tem
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_says_who_taught_it_and_what_its_weights_saw(fitted: Path, teacher: Path, cache: Path) -> None:
     run = read_run(fitted)
     assert (run.recipe.input_size, run.recipe.middle_blocks, run.contract.width) == (SIZE, 1, SIZE)
