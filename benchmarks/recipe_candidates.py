@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("other", type=Path)
     parser.add_argument("--where", required=True, metavar="COLUMN=VALUE", help="of OTHER, what is left out")
     parser.add_argument("--also", metavar="COLUMN=VALUE", help="of OTHER, what is learnt from beside DATA")
-    parser.add_argument("--only", help="the one variant to fit")
+    parser.add_argument("--only", choices=variants(SIZE, EPOCHS), help="the one variant to fit")
     parser.add_argument("--leave-out", type=Path, help="a CSV whose column file names films of DATA to leave out")
     parser.add_argument("--backbone-weights", default="imagenet")
     parser.add_argument("--size", type=int, default=SIZE)
@@ -124,7 +124,19 @@ def main() -> None:
         further = read_dataset(options.other).where(condition(options.also)).split("train")
         known = tuple(example for example in further if example.label in dataset.labels)
         dataset = replace(dataset, examples=dataset.examples + known)
-    rows = json.loads(options.output.read_text())["fits"] if options.output.is_file() else []
+    about = {
+        "schema": 2,
+        "size": options.size,
+        "fine_tuning_epochs": options.epochs,
+        "train_pictures": len(dataset.split("train")),
+        "dev_pictures": len(dataset.split("dev")),
+        "also": options.also,
+        "left_out": {"where": options.where, "pictures": len(others)},
+    }
+    before = json.loads(options.output.read_text()) if options.output.is_file() else {**about, "fits": []}
+    if any(before.get(name) != value for name, value in about.items()):
+        parser.error(f"{options.output} is of another comparison")  # its fits would stand under this one's settings
+    rows = before["fits"]
     for seed in options.seeds:
         for name, chosen in variants(options.size, options.epochs).items():
             if options.only not in (None, name) or any(row["variant"] == name and row["seed"] == seed for row in rows):
@@ -135,17 +147,7 @@ def main() -> None:
                 call = Call((options.data,), chosen, options.backbone_weights, seed)
                 fit_dataset(call, dataset, run, cache=cache, workers=2)
                 rows.append({"variant": name, "seed": seed, **measure(run, others, cache)})
-            report = {
-                "schema": 2,
-                "size": options.size,
-                "fine_tuning_epochs": options.epochs,
-                "train_pictures": len(dataset.split("train")),
-                "dev_pictures": len(dataset.split("dev")),
-                "also": options.also,
-                "left_out": {"where": options.where, "pictures": len(others)},
-                "variants": summary(rows),
-                "fits": rows,
-            }
+            report = {**about, "variants": summary(rows), "fits": rows}
             options.output.write_text(json.dumps(report, indent=1) + "\n")
             print(rows[-1], flush=True)
 
