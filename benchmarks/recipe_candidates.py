@@ -32,7 +32,7 @@ from edgecxr.lab.train import model
 from edgecxr.lab.train.batches import predict
 from edgecxr.lab.train.fit import Call, default_cache, fit_dataset
 from edgecxr.lab.train.pictures import Corpus
-from edgecxr.lab.train.recipes import Recipe, recipe
+from edgecxr.lab.train.recipes import Augmentation, Recipe, recipe
 
 SIZE = 128  # px
 EPOCHS = 3  # of fine-tuning
@@ -45,7 +45,20 @@ def variants(size: int, epochs: int) -> dict[str, Recipe]:
     base = recipe("default")
     stages = (*base.stages[:-1], replace(base.stages[-1], epochs=epochs))
     plain = replace(base, input_size=size, stages=stages)
-    return {"plain": plain, "weight decay 0.05": replace(plain, weight_decay=0.05)}
+
+    def tuned(**changes: Any) -> Recipe:
+        return replace(plain, stages=(*stages[:-1], replace(stages[-1], **changes)))
+
+    wide = Augmentation(rotate=15.0, shift=0.1, zoom=0.25, contrast=0.4, brightness=0.15, soften=0.25)
+    exit_flow = tuned(trainable_from="block13")
+    return {
+        "plain": plain,
+        "weight decay 0.05": replace(plain, weight_decay=0.05),
+        "exit flow alone": exit_flow,
+        "exit flow alone, twice the augmentation": replace(exit_flow, augmentation=wide),
+        "all layers, rate 5e-5": tuned(trainable_from="", learning_rate=5e-5),
+        "twice the augmentation": replace(plain, augmentation=wide),
+    }
 
 
 def measure(run: Path, others: tuple[Example, ...], cache: Path) -> dict[str, float]:
@@ -109,6 +122,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--train", type=int, default=TRAIN, help="training pictures")
+    parser.add_argument("--measured", type=int, default=LEFT_OUT, help="films of OTHER to measure on")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
@@ -119,7 +133,7 @@ def main() -> None:
             doubtful = {row["file"] for row in csv.DictReader(file)}
         dataset = replace(dataset, examples=tuple(e for e in dataset.examples if e.file not in doubtful))
     dataset = part(dataset, {"train": options.train, "dev": DEV, "test": TEST})
-    others = left_out(options.other, condition(options.where), LEFT_OUT)
+    others = left_out(options.other, condition(options.where), options.measured)
     if options.also:
         further = read_dataset(options.other).where(condition(options.also)).split("train")
         known = tuple(example for example in further if example.label in dataset.labels)
