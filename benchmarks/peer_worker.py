@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,7 @@ def keras_model(size: int, run: str | None) -> Any:
 
     if run:
         return models.load_run(read_run(Path(run)))
-    chosen = recipe("default")
-    if chosen.input_size != size:
-        raise SystemExit(f"the default recipe's input is {chosen.input_size} px and the bundle's {size}")
-    return models.build(chosen, 3)
+    return models.build(replace(recipe("default"), input_size=size), 3)
 
 
 def build_fp32(size: int, run: str | None, target: Path) -> None:
@@ -65,7 +63,7 @@ def build_fp32(size: int, run: str | None, target: Path) -> None:
     from edgecxr.lab.train.recipes import recipe
     from edgecxr_export.graphs import deploy, onnx_graph
 
-    chosen = read_run(Path(run)).recipe if run else recipe("default")
+    chosen = read_run(Path(run)).recipe if run else replace(recipe("default"), input_size=size)
     model = deploy.deploy_model(keras_model(size, run), chosen)
     target.write_bytes(onnx_graph.serialise(onnx_graph.convert(model, 17), {}))
 

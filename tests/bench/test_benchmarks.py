@@ -66,6 +66,8 @@ def summary(tmp_path: Path, tiny_bundle: Path) -> Any:
     before = environment.snapshot()
     described = environment.describe(before, before)
     kinds = {peers.FP32: "ort", peers.INT8: "ort", "edgecxr int8, onnxruntime": "edgecxr"}
+    kinds |= {f"edge: {peers.INT8}": "ort", "edge: edgecxr int8, onnxruntime": "edgecxr"}
+    kinds |= {f"edge: {peers.DIRECT}": "direct", f"edge: {peers.ALONE}, onnxruntime": "engine"}
     lined_up = {name: {"kind": kind} for name, kind in kinds.items()}
     lined_up["bound of edgecxr int8, onnxruntime"] = {"kind": "bound"}
     stage = {"read": 0.4, "decode": 1.0, "preprocess": 0.6, "run": 3.0, "post": 1.0}
@@ -74,10 +76,15 @@ def summary(tmp_path: Path, tiny_bundle: Path) -> Any:
         peers.INT8: [{"seconds": 5.0, "pictures": 10}] * 6,
         "edgecxr int8, onnxruntime": [{"seconds": 2.5, "pictures": 10}] * 6,
         "bound of edgecxr int8, onnxruntime": [{"seconds": 5.0, "pictures": 10, **stage}] * 6,
+        f"edge: {peers.INT8}": [{"seconds": 4.0, "pictures": 10}] * 6,
+        "edge: edgecxr int8, onnxruntime": [{"seconds": 1.0, "pictures": 10}] * 6,
+        f"edge: {peers.DIRECT}": [{"seconds": 1.0, "pictures": 10}] * 6,
+        f"edge: {peers.ALONE}, onnxruntime": [{"seconds": 1.25, "pictures": 10}] * 6,
     }
 
     def make(earlier: Any = None) -> Any:
-        return peers.summarise(load(tiny_bundle), [file], lined_up, rounds, {"Keras": "absent"}, described, earlier)
+        bundles = {"full": load(tiny_bundle), "edge": load(tiny_bundle)}
+        return peers.summarise(bundles, [file], lined_up, rounds, {"Keras": "absent"}, described, earlier)
 
     return make
 
@@ -85,7 +92,7 @@ def summary(tmp_path: Path, tiny_bundle: Path) -> Any:
 def test_the_report_gives_ratios_to_the_loops_and_to_the_bound(summary: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers.machine, "cpus", lambda: 2)
     report = summary()
-    (ours,) = report["edgecxr"].values()
+    ours = report["edgecxr"]["edgecxr int8, onnxruntime"]
     assert (ours["plain_fp32"]["median"], ours["plain_int8"]["median"]) == (4.0, 2.0)
     # decode + run = 4 s for 10 pictures on one thread: 2 CPUs could do 5/s, and 4/s were done
     assert ours["bound_pictures_per_s"] == {"bound": 5.0, "bound_of_all": 4.0}
@@ -96,6 +103,16 @@ def test_the_report_gives_ratios_to_the_loops_and_to_the_bound(summary: Any, mon
     text = peers.table(report)
     assert "| **edgecxr int8, onnxruntime** | **4.0** | 4.0–4.0 |" in text
     assert "Left out: Keras (absent)." in text
+
+
+def test_a_further_model_is_compared_with_its_own_peers_and_with_the_first_model(summary: Any) -> None:
+    report = summary()
+    edge = report["edgecxr"]["edge: edgecxr int8, onnxruntime"]
+    assert (edge["plain_fp32"], edge["plain_int8"]["median"], edge["first"]["median"]) == (None, 4.0, 2.5)
+    assert {name: row["median"] for name, row in report["call"].items()} == {f"edge: {peers.ALONE}, onnxruntime": 1.25}
+    text = peers.table(report)
+    assert "| edge: edgecxr int8, onnxruntime | the same of full | 2.50 |" in text
+    assert f"| edge: {peers.ALONE}, onnxruntime: time | {peers.DIRECT} | 1.25 | 1.25–1.25 (96.9%) | ≤ 1.10 |" in text
 
 
 def test_rounds_are_added_to_a_result_of_the_same_machine_only(summary: Any) -> None:
