@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import statistics
 import tempfile
 import time
@@ -24,28 +23,21 @@ from typing import Any
 
 import numpy as np
 from data_parts import part
+from edge_speeds import speeds
 
-from edgecxr.engines.ort import OnnxRuntimeEngine
 from edgecxr.lab.dataset import Dataset
 from edgecxr.lab.run import Logits, Run, read_run
 from edgecxr.lab.selection import Selection
 from edgecxr.lab.sources import read_datasets
 from edgecxr.lab.train.fit import Call, default_cache, fit_dataset
-from edgecxr.lab.train.model import build
 from edgecxr.lab.train.pictures import Corpus
 from edgecxr.lab.train.recipes import Recipe, recipe
-from edgecxr_export.graphs import deploy, onnx_graph
-from edgecxr_export.int8.networks import Networks
-from edgecxr_export.int8.quantize import calibration_inputs
-from edgecxr_export.int8.ways import Quantizer, Way
 
 POINTS = ("224/5", "224/2", "192/5", "192/3", "192/2", "160/2")  # px/middle blocks
 BASE = "299/8"  # 0.1.0's
 EPOCHS = 2
 VIEWS = 2  # what two epochs see of most films
 TRAIN, TEST = 1500, 60  # films; the test split plays no part
-CALIBRATION = 4  # pictures: ranges don't change a speed
-ROUNDS, CALLS = 15, 5
 
 
 def student(point: str, epochs: int) -> Recipe:
@@ -88,59 +80,6 @@ def accuracies(dev: Logits, where: Mapping[str, Mapping[str, str]]) -> dict[str,
     logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     table["nll"] = float(-logs[np.arange(len(logs)), dev.classes].mean())
     return table
-
-
-def int8(point: str) -> bytes:
-    """An int8 file of that size and depth, with fresh weights."""
-    size, blocks = map(int, point.split("/"))
-    chosen = replace(recipe("default"), input_size=size, middle_blocks=blocks)
-    model = build(chosen, 3)
-    head = model.get_layer("logits")
-    head.set_weights([head.get_weights()[0], np.ones(3, np.float32)])  # a bias of zeros would be left out
-    graph = onnx_graph.convert(deploy.deploy_model(model, chosen), 17)
-    pictures = np.random.default_rng(0).integers(0, 256, (CALIBRATION, size, size), np.uint8)
-    networks = Networks(graph, calibration_inputs(pictures, range(CALIBRATION)))
-    made = Quantizer(networks).build(Way())
-    return onnx_graph.serialise(made, {})
-
-
-def speeds(points: Sequence[str], cache: Path) -> dict[str, Any]:
-    """For each point, ms of a call with one picture on one thread, and how many times the base's speed that is.
-
-    The ratio is the median over rounds of the ratio within a round.
-    """
-    engines, sizes, pictures = {}, {}, {}
-    for point in points:
-        file = cache / f"speed-{point.replace('/', '-')}.int8.onnx"
-        if not file.is_file():
-            file.write_bytes(int8(point))
-        model = file.read_bytes()
-        sizes[point] = len(model)
-        side = int(point.split("/")[0])
-        pictures[point] = np.random.default_rng(1).integers(0, 256, (1, side, side, 1), np.uint8)
-        engines[point] = OnnxRuntimeEngine(model, "cpu", "int8", 1)
-        for _ in range(CALLS):
-            engines[point].run(pictures[point])
-    rounds: dict[str, list[float]] = {point: [] for point in points}
-    shuffled = random.Random(0)
-    for _ in range(ROUNDS):
-        for point in shuffled.sample(list(points), len(points)):
-            taken = []
-            for _ in range(CALLS):
-                begin = time.perf_counter()
-                engines[point].run(pictures[point])
-                taken.append(1e3 * (time.perf_counter() - begin))
-            rounds[point].append(statistics.median(taken))
-    return {
-        point: {
-            "ms": round(statistics.median(rounds[point]), 3),
-            "times_the_base": round(
-                statistics.median(base / own for base, own in zip(rounds[BASE], rounds[point], strict=True)), 3
-            ),
-            "megabytes": round(sizes[point] / 1e6, 2),
-        }
-        for point in points
-    }
 
 
 def main() -> None:
