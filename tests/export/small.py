@@ -13,11 +13,12 @@ SIDE = 16
 CHANNELS = 12
 
 
-def small_graph(seed: int = 0, spread: float = 30.0, border: int = 1) -> Any:
+def small_graph(seed: int = 0, spread: float = 30.0, border: int = 1, *, pooled: bool = False) -> Any:
     """uint8 (N, 16, 16, 1) -> logits (N, 3), evidence (N, 16, 16, 3): stem, two separable convolutions, a sum, head.
 
-    The channels of the first separable convolution's output differ in width by about `spread` times. Without the stem's
-    `border` of zeros (0, as Xception has it) maps are 14 x 14.
+    The channels of the first separable convolution's output differ in width by about `spread` times. Without the
+    stem's `border` of zeros (0, as Xception has it) maps are 14 x 14. With `pooled` the first separable convolution's
+    output is pooled before its Relu.
     """
     rng = np.random.default_rng(seed)
 
@@ -47,7 +48,8 @@ def small_graph(seed: int = 0, spread: float = 30.0, border: int = 1) -> Any:
         helper.make_node("Conv", ["plane", "stem.w", "stem.b"], ["a"], pads=[border] * 4),
         helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("Conv", ["b", "dw1.w"], ["c"], **wide),
-        helper.make_node("Conv", ["c", "pw1.w", "pw1.b"], ["d"]),
+        helper.make_node("Conv", ["c", "pw1.w", "pw1.b"], ["unpooled" if pooled else "d"]),
+        *([helper.make_node("MaxPool", ["unpooled"], ["d"], kernel_shape=[3, 3], pads=[1] * 4)] if pooled else []),
         helper.make_node("Relu", ["d"], ["e"]),
         helper.make_node("Conv", ["e", "dw2.w"], ["f"], **wide),
         helper.make_node("Conv", ["f", "pw2.w", "pw2.b"], ["g"]),
