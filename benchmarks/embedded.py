@@ -26,6 +26,13 @@ OPTIONS = {
         "continuation (six more) came before the epoch that made it ready for int8 (recipe int8, all weights but the "
         "norms').",
     ),
+    "edge": (
+        "--name", "xception-cxr-edge", "--model-version", "0.2.0",
+        "--max-flips", "1.5", "--max-drop", "0.5", "--max-logits", "25",
+        "--note",
+        "It is a student of xception-cxr 0.2.0 (recipe edge): two of eight middle blocks, at 192 px, each begun with "
+        "that model's weights, taught by its answers and its pooled features on the same films.",
+    ),
 }  # fmt: skip
 
 
