@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 NOT_OURS = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils", "__pycache__")  # what venv brings
 DICOM = ROOT / "tests" / "fuzz" / "corpus" / "dicom" / "lossless.dcm"
-TARGETS = {"help_s": 0.3, "first_record_s": 1.0, "install_megabytes": 225}
+TARGETS = {"help_s": 0.3, "first_record_s": 1.0, "install_megabytes": 240}  # with two models
 
 
 def main() -> None:

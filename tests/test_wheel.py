@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from common import REAL, ROOT
+from edgecxr.bundle import NAMED
 
 LAB = ("tensorflow", "keras", "onnx", "tf2onnx")
 
@@ -29,10 +30,11 @@ def test_top_level_names_are_the_two_packages(wheel: Path) -> None:
     assert len(tops) == 3
     assert any(name.endswith("licenses/LICENSE-weights") for name in names)
     assert {"edgecxr/py.typed", "edgecxr_export/py.typed"} <= set(names)
-    assert any(name.startswith("edgecxr/models/") and name.endswith(".onnx") for name in names)
+    models = {name.split("/")[2] for name in names if name.startswith("edgecxr/models/") and name.endswith(".onnx")}
+    assert models == {path.name for path in NAMED.values()}
     assert "edgecxr/dossier/SECURITY.md" in names  # the table of hazards
     assert not any("test" in name.split("/")[0] for name in names)
-    assert wheel.stat().st_size < 30e6
+    assert wheel.stat().st_size < 45e6  # two models: 22 MB and 12
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ ModelOption = Annotated[
         "-m",
         "--model",
         metavar="full|edge|PATH",
-        help="An embedded model (this version has full alone), a bundle (a folder NAME.edgecxr), or its .onnx alone "
-        "(default: full).",
+        help="An embedded model (edge is smaller and faster, and finds less), a bundle (a folder NAME.edgecxr), or its "
+        ".onnx alone (default: full).",
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="A device asked for by name is used or the run fails.")]

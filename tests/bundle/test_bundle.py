@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import tiny
-from edgecxr.bundle import DEFAULT, EMBEDDED, NAMED, load, manifest_digest, present
+from edgecxr.bundle import DEFAULT, NAMED, load, manifest_digest, present
+from edgecxr.device.verify import verify
+from edgecxr.engines.select import Asked
 from edgecxr.errors import BundleError
 
 
@@ -196,14 +198,21 @@ def test_places_that_are_no_bundle(tmp_path: Path) -> None:
             load(tmp_path / place)
 
 
-def test_the_embedded_bundle_is_whole_small_and_says_what_it_is() -> None:
-    bundle = load()
-    assert bundle.path == EMBEDDED
+@pytest.mark.parametrize(("name", "side", "megabytes"), [("full", 224, 23), ("edge", 192, 12.5)])
+def test_an_embedded_bundle_is_whole_small_and_says_what_it_is(name: str, side: int, megabytes: float) -> None:
+    bundle = load(name)
+    assert bundle.path == NAMED[name]
     assert bundle.labels == ("covid", "normal", "viral_pneumonia")
     assert [a.precision for a in bundle.artifacts] == ["int8"]
-    assert bundle.artifacts[0].bytes < 23e6
-    assert sum(len(bundle.read(file)) for file in bundle.files) < 25e6
+    assert (bundle.preprocessing.width, bundle.preprocessing.height) == (side, side)
+    assert bundle.artifacts[0].bytes < 1e6 * megabytes
+    assert sum(len(bundle.read(file)) for file in bundle.files) < 1e6 * (megabytes + 2)
     assert "not a medical device" in bundle.read("MODEL_CARD.md").decode()
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_an_embedded_bundle_answers_here_as_where_it_was_made(name: str) -> None:
+    assert verify(load(name), Asked("onnxruntime")).passed
 
 
 def test_the_embedded_bundles_have_names_and_one_is_the_default(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
