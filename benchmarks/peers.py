@@ -279,7 +279,11 @@ def summarise(
         ours[name] = {
             "plain_fp32": None if model else ratio(rates[name], rates.get(FP32, [])),
             "plain_int8": ratio(rates[name], rates.get(f"{model}{INT8}", [])),
-            "first": ratio(rates[name], rates.get(title, [])) if model else None,
+            "models": {
+                other: ratio(rates[name], rates[f"{prefix}{title}"])
+                for other, prefix in prefixes(bundles).items()
+                if prefix != model and f"{prefix}{title}" in rates
+            },
             **{bound: ratio(rates[name], values) for bound, values in bounds.items()},
             "bound_pictures_per_s": {bound: median(values) if values else None for bound, values in bounds.items()},
             "one_thread_ms": {
@@ -289,7 +293,9 @@ def summarise(
             if one
             else None,
         }
-    calls = [f"{model}{ALONE}, {engine}" for model in prefixes(bundles) for engine in ("openvino", "onnxruntime")]
+    calls = [
+        f"{model}{ALONE}, {engine}" for model in prefixes(bundles).values() for engine in ("openvino", "onnxruntime")
+    ]
     return {
         "schema": SCHEMA,
         "what": "edgecxr and its peers over the same files, in turn, start-up excluded",
@@ -319,9 +325,9 @@ def summarise(
     }
 
 
-def prefixes(bundles: Mapping[str, Bundle]) -> list[str]:
+def prefixes(bundles: Mapping[str, Bundle]) -> dict[str, str]:
     """What stands before the names of each model's peers: nothing for the first."""
-    return ["", *(f"{name}: " for name in list(bundles)[1:])]
+    return {name: f"{name}: " if place else "" for place, name in enumerate(bundles)}
 
 
 def parted(name: str) -> tuple[str, str]:
@@ -369,20 +375,23 @@ def table(report: dict[str, Any]) -> str:
         bold = "**" if name in report["edgecxr"] else ""
         lines.append(f"| {bold}{name}{bold} | {bold}{row['median']:.1f}{bold} | {row['low']:.1f}–{row['high']:.1f} |")
     lines += ["", "| edgecxr, as a ratio within each round | to | ratio | interval | target |", "|---|---|---|---|---|"]
-    titles = {"plain_fp32": FP32, "plain_int8": INT8, "first": f"the same of {next(iter(report['models']))}"}
-    titles |= {bound: f"cores / ({' + '.join(stages)}), one-threaded" for bound, stages in BOUNDS.items()}
+    titles = {bound: f"cores / ({' + '.join(stages)}), one-threaded" for bound, stages in BOUNDS.items()}
+
+    def tell(name: str, other: str, row: Mapping[str, Any] | None, target: str = "") -> None:
+        if row:
+            low, high = row["interval"]
+            interval = f"{low:.2f}–{high:.2f} ({row['coverage']:.1%})"
+            lines.append(f"| {name} | {other} | {row['median']:.2f} | {interval} | {target} |")
+
     for name, row in report["edgecxr"].items():
-        for key, title in titles.items():
-            if row[key]:
-                low, high = row[key]["interval"]
-                interval = f"{low:.2f}–{high:.2f} ({row[key]['coverage']:.1%})"
-                target = f"≥ {report['targets'][key]:.2f}" if key in report["targets"] else ""
-                lines.append(f"| {name} | {title} | {row[key]['median']:.2f} | {interval} | {target} |")
+        model, _ = parted(name)
+        for key, title in {"plain_fp32": FP32, "plain_int8": f"{model}{INT8}", **titles}.items():
+            tell(name, title, row[key], f"≥ {report['targets'][key]:.2f}")
+        for other, found in row["models"].items():
+            tell(name, f"the same of {other}", found)
     for name, row in report["call"].items():
-        low, high = row["interval"]
-        interval = f"{low:.2f}–{high:.2f} ({row['coverage']:.1%})"
-        target = f"≤ {report['targets']['call' if name.endswith('openvino') else 'call_onnxruntime']:.2f}"
-        lines.append(f"| {name}: time | {DIRECT} | {row['median']:.2f} | {interval} | {target} |")
+        limit = report["targets"]["call" if name.endswith("openvino") else "call_onnxruntime"]
+        tell(f"{name}: time", f"{parted(name)[0]}{DIRECT}", row, f"≤ {limit:.2f}")
     if report["skipped"]:
         lines += ["", *(f"Left out: {name} ({why})." for name, why in report["skipped"].items())]
     told = sorted({sentence for each in report["machines"] for sentence in environment.warnings(each)})
