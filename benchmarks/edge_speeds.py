@@ -1,10 +1,11 @@
-"""How many times as fast networks of fewer pixels and middle blocks are, on every engine that is here.
+"""How many times as fast networks of fewer pixels and middle blocks are, on each engine.
 
     python benchmarks/edge_speeds.py 299/8 224/8 192/2 -o benchmarks/results/edge-speeds.json
 
 The first point is what the others are compared with. Weights are fresh: what they are doesn't change a speed. Files are
-made once and kept in the cache. Calls are with one picture on one thread, all points in each round in random order, and
-a ratio is the median over rounds of the ratio within a round.
+made once and kept in the cache. All three engines must be installed, or `--kinds` name those that are. Calls are with
+one picture on one thread, all points in each round in random order, and a ratio is the median over rounds of the ratio
+within a round.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def file_of(point: str, kind: str, cache: Path) -> bytes:
     format_ = "tflite" if engine == "litert" else "onnx"
     file = cache / f"speed-{point.replace('/', '-')}.{precision}.{format_}"
     if not file.is_file():
-        file.write_bytes(network(point, format_, precision))
+        partial = file.with_name(f"{file.name}.partial")
+        partial.write_bytes(network(point, format_, precision))
+        partial.replace(file)
     return file.read_bytes()
 
 
@@ -109,6 +112,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     cache = options.cache or default_cache()
+    cache.mkdir(parents=True, exist_ok=True)
     before = environment.snapshot()
     found = {kind: speeds(options.points, cache, kind) for kind in options.kinds}
     described = environment.describe(before, environment.snapshot())

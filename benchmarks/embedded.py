@@ -1,4 +1,4 @@
-"""An embedded model, exported anew from the RUN that the repository keeps of it.
+"""What today's export makes of the RUN that the repository keeps of an embedded model.
 
     python benchmarks/embedded.py full DATA -o NAME.edgecxr [--twins F] [--audit F] [--other-source F]
 
@@ -32,8 +32,8 @@ OPTIONS = {
         "--name", "xception-cxr-edge", "--model-version", "0.2.0",
         "--max-flips", "1.5", "--max-drop", "0.5", "--max-logits", "25",
         "--note",
-        "It is a student of xception-cxr 0.2.0 (recipe edge): two of eight middle blocks, at 192 px, each begun with "
-        "that model's weights, taught by its answers and its pooled features on the same films.",
+        "It is a student of xception-cxr 0.2.0 (recipe edge): two of its eight middle blocks, at 192 px, each block "
+        "begun with its weights, taught by its answers and its pooled features on the same films.",
     ),
 }  # fmt: skip
 

@@ -3,7 +3,7 @@
     python benchmarks/footprint.py [PICTURE] [-o benchmarks/results/footprint] [--starts 10]
 
 Makes a virtual environment, installs this checkout with the extra `cpu` (constraints.txt) and compiles its bytecode,
-as pip does; sums up what lies under its site-packages, the embedded model included (without pip itself, which an image
+as pip does; sums up what lies under its site-packages, the embedded models included (without pip itself, which an image
 of a device needn't hold). Then starts it STARTS times: until `--help` has been printed, until `infer` has printed its
 first record: of a picture and, with the extra `dicom`, of a compressed DICOM film. Start times have the files in the
 system's cache. Needs an index of packages, or pip's cache.

@@ -34,9 +34,9 @@ def decode(path: Path, size: int) -> np.ndarray:
         return np.asarray(image.convert("L").resize((size, size), Image.Resampling.BILINEAR))[..., None]
 
 
-def keras(size: int, run: str | None) -> Run:
+def keras(size: int, run: str | None, blocks: int) -> Run:
     """`Model.predict`, "designed for batch processing of large numbers of inputs" (keras.io, Model.predict)."""
-    model = keras_model(size, run)
+    model = keras_model(size, run, blocks)
 
     def go(files: Sequence[Path]) -> None:
         for first in range(0, len(files), KERAS_BATCH):
@@ -46,7 +46,7 @@ def keras(size: int, run: str | None) -> Run:
     return go
 
 
-def keras_model(size: int, run: str | None) -> Any:
+def keras_model(size: int, run: str | None, blocks: int) -> Any:
     """The trained model of a RUN, or the same architecture with fresh weights: as fast, and its answers aren't used."""
     from edgecxr.lab.run import read_run
     from edgecxr.lab.train import model as models
@@ -54,17 +54,17 @@ def keras_model(size: int, run: str | None) -> Any:
 
     if run:
         return models.load_run(read_run(Path(run)))
-    return models.build(replace(recipe("default"), input_size=size), 3)
+    return models.build(replace(recipe("default"), input_size=size, middle_blocks=blocks), 3)
 
 
-def build_fp32(size: int, run: str | None, target: Path) -> None:
+def build_fp32(size: int, run: str | None, blocks: int, target: Path) -> None:
     """The Keras model as `edgecxr export` converts it to ONNX fp32."""
     from edgecxr.lab.run import read_run
     from edgecxr.lab.train.recipes import recipe
     from edgecxr_export.graphs import deploy, onnx_graph
 
-    chosen = read_run(Path(run)).recipe if run else replace(recipe("default"), input_size=size)
-    model = deploy.deploy_model(keras_model(size, run), chosen)
+    chosen = read_run(Path(run)).recipe if run else recipe("default")
+    model = deploy.deploy_model(keras_model(size, run, blocks), replace(chosen, input_size=size, middle_blocks=blocks))
     target.write_bytes(onnx_graph.serialise(onnx_graph.convert(model, 17), {}))
 
 
@@ -200,7 +200,7 @@ def bound(bundle: str, engine: str, precision: str) -> Run:
 def load(peer: dict[str, Any]) -> Run:
     kind, size, threads = peer["kind"], peer["size"], peer["threads"]
     if kind == "keras":
-        return keras(size, peer["run"])
+        return keras(size, peer["run"], peer["middle_blocks"])
     if kind == "ort":
         return ort(peer["model"], size, threads)
     if kind == "openvino":
@@ -219,7 +219,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     peer = json.loads(sys.argv[1])
     if peer["kind"] == "build-fp32":
-        build_fp32(peer["size"], peer["run"], Path(peer["model"]))
+        build_fp32(peer["size"], peer["run"], peer["middle_blocks"], Path(peer["model"]))
         return
     files = [Path(name) for name in json.loads(Path(sys.argv[2]).read_text())]
     go = load(peer)

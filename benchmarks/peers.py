@@ -35,7 +35,7 @@ from edgecxr.bundle import DEFAULT, Bundle, load
 from edgecxr.pictures.files import find
 from edgecxr.system import machine
 
-SCHEMA = 1
+SCHEMA = 2
 HERE = Path(__file__).parent
 WORKER = HERE / "peer_worker.py"
 WARM_UP = 8  # files that each process runs before the first round
@@ -62,7 +62,10 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="add rounds to the result that is there")
     parser.add_argument("--fp32", type=Path, help="where the fp32 file is, or is kept once it was made")
     arguments = parser.parse_args()
-    bundles = {Path(name).stem: load(name) for name in arguments.model or [DEFAULT]}
+    models = arguments.model or [DEFAULT]
+    bundles = {Path(name).stem: load(name) for name in models}
+    if len(bundles) < len(models):
+        raise SystemExit("two of the models have one name: rename a folder")
     files = [path for path in find([arguments.pictures]).paths if is_picture(path)]
     target = arguments.output.with_suffix(".json")
     earlier = json.loads(target.read_text()) if arguments.add else None
@@ -94,19 +97,21 @@ def line_up(
     first, *further = bundles
     peers, skipped = with_floats(bundles[first], run, fp32)
     for name in further:
-        size = bundles[name].preprocessing.height
-        found, absent = in_int8(
-            bundles[name], {"size": size, "threads": machine.cpus(), "run": None, "warm_up": WARM_UP}
-        )
+        found, absent = in_int8(bundles[name], common_to(bundles[name]))
         peers |= {f"{name}: {title}": peer for title, peer in found.items()}
         skipped |= {f"{name}: {title}": why for title, why in absent.items()}
     return peers, skipped
 
 
+def common_to(bundle: Bundle) -> dict[str, Any]:
+    return {"size": bundle.preprocessing.height, "threads": machine.cpus(), "warm_up": WARM_UP}
+
+
 def with_floats(bundle: Bundle, run: Path | None, fp32: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """The first model's peers, float ones among them, and those left out."""
-    size = bundle.preprocessing.height
-    common = {"size": size, "threads": machine.cpus(), "run": str(run) if run else None, "warm_up": WARM_UP}
+    learnt = json.loads(bundle.read("reports/training.json"))["run"]["recipe"]
+    fresh = {"run": str(run) if run else None, "middle_blocks": learnt.get("middle_blocks", 8)}
+    common = {**common_to(bundle), **fresh}
     onnx, tflite = files_of(bundle, "onnx"), files_of(bundle, "tflite")
     skipped: dict[str, str] = {}
     if "fp32" not in onnx and not fp32.exists():
@@ -366,7 +371,9 @@ def table(report: dict[str, Any]) -> str:
     most = max(row["pictures"] for rows in report["rounds"].values() for row in rows)
     lines = [
         f"{report['same']['files']} pictures, {count} rounds in turn of {most} each, a process each, "
-        f"start-up excluded; {found['cpu']}, {found['cpus_usable']} CPUs ({', '.join(found['cpu_features'])}).",
+        f"start-up excluded; {found['cpu']}, {found['cpus_usable']} CPUs ({', '.join(found['cpu_features'])}). "
+        f"{'; '.join(f'{name} is {what}' for name, what in report['models'].items())}. "
+        f"What names no model is {next(iter(report['models']))}'s.",
         "",
         "| what | pictures/s | slowest–fastest round |",
         "|---|---|---|",

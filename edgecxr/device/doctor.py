@@ -113,7 +113,9 @@ def _bundle() -> list[Finding]:
             for file in embedded.files:
                 embedded.read(file)
         except EdgecxrError as error:
-            found.append(Finding("problem", f"the embedded bundle: {error}", "pip install --force-reinstall edgecxr"))
+            found.append(
+                Finding("problem", f"the embedded bundle {name}: {error}", "pip install --force-reinstall edgecxr")
+            )
             continue
         found.append(Finding("ok", f"embedded bundle {embedded.name} {embedded.version}, every hash right"))
         found += _tuned(embedded)
@@ -121,7 +123,7 @@ def _bundle() -> list[Finding]:
             if installed:  # else that was said above
                 select.choose_engine(embedded, select.ANYTHING, installed)
         except UnavailableError as error:
-            found.append(Finding("problem", f"the embedded bundle: {error}"))
+            found.append(Finding("problem", f"the embedded bundle {name}: {error}"))
     return found
 
 
@@ -135,7 +137,7 @@ def _tuned(embedded: bundle.Bundle) -> list[Finding]:
     what = (
         f"{winner.engine} {winner.precision} on {winner.device}, {winner.workers} workers of {winner.threads} threads"
     )
-    return [Finding("ok", f"tuned here for the embedded bundle: {what}, batches of {winner.batch_size}")]
+    return [Finding("ok", f"tuned here for {embedded.name} {embedded.version}: {what}, batches of {winner.batch_size}")]
 
 
 def _cpu(fingerprint: dict[str, Any]) -> list[Finding]:

@@ -83,9 +83,10 @@ def test_what_was_tuned_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     winner = remembered.Configuration("model.int8.onnx", "openvino", "cpu", "int8", 2, 1, 4)
     path = remembered.remember(load(), winner, {})
     lines = [finding.what for finding in said("ok")]
-    assert "tuned here for the embedded bundle: openvino int8 on cpu, 2 workers of 1 threads, batches of 4" in lines, (
-        lines
-    )
+    assert (
+        f"tuned here for {load().name} {load().version}: openvino int8 on cpu, 2 workers of 1 threads, batches of 4"
+        in lines
+    ), lines
     path.write_text("damaged")
     assert any("passed over" in f.what and "--forget" in f.repair for f in said("note"))
 
