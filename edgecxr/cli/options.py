@@ -19,7 +19,7 @@ ModelOption = Annotated[
         "-m",
         "--model",
         metavar="full|edge|PATH",
-        help="An embedded model (edge is smaller and faster, and finds less), a bundle (a folder NAME.edgecxr), or its "
+        help="An embedded model (edge is smaller and faster, and finds less covid), a bundle (NAME.edgecxr), or its "
         ".onnx alone (default: full).",
     ),
 ]
