@@ -62,7 +62,6 @@ class Distance(keras.layers.Layer):  # type: ignore[misc]  # keras brings no typ
         score = self._score
         self.centre = self._held("centre", score.centre[None])
         self.directions = self._held("directions", score.directions)
-        self.back = self._held("back", score.directions.T)
         self.unit = self._held("unit", score.unit[:, None])
         for name in ("residual", "residual_bias", "unit_bias"):
             setattr(self, name, self._held(name, np.full((1, 1), getattr(score, name))))
@@ -75,7 +74,11 @@ class Distance(keras.layers.Layer):  # type: ignore[misc]  # keras brings no typ
     def call(self, moments: Any) -> Any:
         length = keras.ops.sqrt(keras.ops.sum(keras.ops.square(moments), axis=-1, keepdims=True) + TINY)
         u = moments / length - self.centre  # (N, D)
-        rest = u - keras.ops.matmul(keras.ops.matmul(u, self.directions), self.back)
-        distance = keras.ops.sqrt(keras.ops.sum(keras.ops.square(rest), axis=-1, keepdims=True) + TINY)
+        # Orthonormal directions take away what they find of the squared length, so that no second matrix leads back.
+        whole, found = (
+            keras.ops.sum(keras.ops.square(values), axis=-1, keepdims=True)
+            for values in (u, keras.ops.matmul(u, self.directions))
+        )
+        distance = keras.ops.sqrt(keras.ops.maximum(whole - found, TINY))  # above 0: rounding could go below it
         told_apart = keras.ops.matmul(u, self.unit) + self.unit_bias
         return keras.ops.maximum(distance * self.residual + self.residual_bias, told_apart)
