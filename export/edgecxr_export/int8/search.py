@@ -103,7 +103,7 @@ def tflite_int8(model: Any, networks: Networks, task: Task) -> tuple[NetworkFile
         losses = networks.losses(way.channels, way.rounding, levels)
         return ways.worst({place: losses[node] for place, node in wiring.convolutions.items()})
 
-    way, trials = _chosen(build, task)
+    way, trials = _chosen(build, task, ways.CHANGES)
     artifact, floated = until_it_passes(lambda places: build(way, places), suspects, task)
     return artifact, {
         "settings": {"weights": "int8, per channel", "weight_levels": levels},
@@ -114,7 +114,7 @@ def tflite_int8(model: Any, networks: Networks, task: Task) -> tuple[NetworkFile
 
 
 def _chosen(
-    build: Callable[[ways.Way], NetworkFile], task: Task, changes: Sequence[Mapping[str, str]] = ways.CHANGES
+    build: Callable[[ways.Way], NetworkFile], task: Task, changes: Sequence[Mapping[str, str]]
 ) -> tuple[ways.Way, list[ways.Trial]]:
     """The best way on some pictures of dev, and all that were tried; each is told on the console."""
     pictures, logits = task.sample(ways.CHOICE_PICTURES)
