@@ -33,7 +33,8 @@ OPTIONS = {
         "--max-flips", "1.5", "--max-drop", "0.5", "--max-logits", "25",
         "--note",
         "It is a student of xception-cxr 0.2.0 (recipe edge): two of its eight middle blocks, at 192 px, each block "
-        "begun with its weights, taught by its answers and its pooled features on the same films.",
+        "begun with its weights, taught by its answers and its pooled features on the same films. After the last epoch "
+        "its three biases were moved to where the films of dev are likeliest: before, it said too little covid.",
     ),
 }  # fmt: skip
 

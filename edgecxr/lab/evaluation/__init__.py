@@ -14,6 +14,7 @@
     site        what a site's films can claim, and the fits of it
     plots, page the report, drawn; as a page without films
     temperature the one number that makes confidences honest, fitted on dev logits (numpy only)
+    biases      what a fit says too often of one class and too seldom of another, on dev logits
 
 Nothing is imported here: `edgecxr.lab.evaluation.temperature` needs numpy only.
 """

@@ -24,6 +24,7 @@ import edgecxr
 from edgecxr.errors import DataError, UsageError
 from edgecxr.lab.ancestry import strangers
 from edgecxr.lab.dataset import Dataset, Example, check_outside
+from edgecxr.lab.evaluation.biases import class_biases
 from edgecxr.lab.run import (
     CURVES,
     DESCRIPTION,
@@ -85,10 +86,11 @@ def fit(
 ) -> None:
     """Fit `recipe` on the train split of `data` and write a RUN to `folder`, which must be absent or empty.
 
-    Several folders are one data set, whose films are called FOLDERNAME/file. The dev split is watched, never learnt
-    from; the test split's logits are computed once, after the last step, and nothing here looks at them. With `resume`,
-    an unfinished run in `folder` goes on from its last checkpoint; on the same processor and thread count it ends with
-    the same bits as if it had never stopped. Of a recipe with a teacher, `backbone_weights` is the teacher's RUN.
+    Several folders are one data set, whose films are called FOLDERNAME/file. The dev split is watched; a recipe with
+    `biases_on_dev` learns a number for each class from it. The test split's logits are computed once, after the last
+    step, and nothing here looks at them. With `resume`, an unfinished run in `folder` goes on from its last checkpoint;
+    on the same processor and thread count it ends with the same bits as if it had never stopped. Of a recipe with a
+    teacher, `backbone_weights` is the teacher's RUN.
 
     Raises UsageError, DataError, UnavailableError, StorageError, DivergedError, and Interrupted after a signal.
     """
@@ -209,6 +211,12 @@ def fit_dataset(
     final = models.build(recipe, len(dataset.labels))
     final.set_weights(values)
     by_split = {split: _logits(final, dataset, corpus, inputs, split) for split in ("dev", "test")}
+    moved: dict[str, float] = {}
+    if recipe.biases_on_dev:
+        by_split, found = _with_biases(final, by_split)
+        values, moved = final.get_weights(), dict(zip(dataset.labels, map(float, found), strict=True))
+        told = ", ".join(f"{label} {by:+.2f}" for label, by in moved.items())
+        console.print(printable(f"biases moved to what dev says: {told}"), highlight=False)
     places = [str(data.resolve()) for data in call.data]
     size = sum(value.nbytes for value in values)
     storage.check_room(folder / WEIGHTS, size + size // 50 + HDF5_OVERHEAD, "the run's weights")
@@ -238,6 +246,7 @@ def fit_dataset(
                 "origins": sorted({e.origin for e in dataset.examples if e.origin}),
             },
             "accuracy": {split: accuracy(part) for split, part in by_split.items()},
+            **({"biases_on_dev": moved} if moved else {}),
             "training": {
                 "device": str(accelerator),
                 "bfloat16": mixed,
@@ -359,6 +368,16 @@ def versions() -> dict[str, str]:
     if module is not None:
         found[backend] = str(getattr(module, "__version__", "unknown"))
     return found
+
+
+def _with_biases(model: Any, by_split: Mapping[str, Logits]) -> tuple[dict[str, Logits], npt.NDArray[np.float64]]:
+    """Move the biases of `model` by what dev's logits ask for; (logits with them, by how much)."""
+    found = class_biases(by_split["dev"].logits, by_split["dev"].classes)
+    layer = model.get_layer("logits")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel, bias + found.astype(np.float32)])
+    moved = {s: replace(part, logits=part.logits + found.astype(np.float32)) for s, part in by_split.items()}
+    return moved, found
 
 
 def _load(

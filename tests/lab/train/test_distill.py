@@ -17,8 +17,10 @@ from typer.testing import CliRunner
 from edgecxr import cli
 from edgecxr.errors import Interrupted, UsageError
 from edgecxr.lab.ancestry import doubts
+from edgecxr.lab.evaluation.biases import class_biases
 from edgecxr.lab.run import read_run
 from edgecxr.lab.train import recipes
+from edgecxr.pictures.decode import network_input
 from edgecxr.pictures.preprocess import Contract
 
 pytestmark = pytest.mark.lab
@@ -87,7 +89,11 @@ def fitted(films: Path, teacher: Path, cache: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.slow
-def test_a_run_says_who_taught_it_and_what_its_weights_saw(fitted: Path, teacher: Path, cache: Path) -> None:
+def test_a_run_says_who_taught_it_and_what_its_weights_saw(
+    fitted: Path, films: Path, teacher: Path, cache: Path
+) -> None:
+    from edgecxr.lab.train import model as models
+
     run = read_run(fitted)
     assert (run.recipe.input_size, run.recipe.middle_blocks, run.contract.width) == (SIZE, 1, SIZE)
     assert run.recipe.to_json() == student().to_json()
@@ -96,6 +102,15 @@ def test_a_run_says_who_taught_it_and_what_its_weights_saw(fitted: Path, teacher
     assert recipes.Recipe.from_json(began["recipe"]).to_json() == read_run(teacher).recipe.to_json()
     assert doubts(run.description) == ["run run was fitted on other data or other splits"]
     assert np.isfinite(run.logits("test").logits).all()
+    # What dev asked for stands in the run, in its weights and in the logits of both splits.
+    moved = np.array(list(run.description["biases_on_dev"].values()), np.float32)
+    assert tuple(run.description["biases_on_dev"]) == LABELS
+    dev = run.logits("dev")
+    assert np.allclose(class_biases(dev.logits - moved, dev.classes), moved, atol=2e-4)
+    assert np.abs(class_biases(dev.logits, dev.classes)).max() <= np.abs(moved).max()
+    model = models.load_run(run)
+    inputs = np.stack([network_input(films / file, run.contract) for file in dev.files])[..., None]
+    assert np.allclose(model.predict(inputs, verbose=0), dev.logits, atol=1e-5)
     # The films at both sizes, and the teacher's answers, for the next student.
     assert sorted(file.name.partition("-")[0] for file in cache.glob("*.npy")) == ["features", "pictures", "pictures"]
 
