@@ -28,7 +28,7 @@ BESIDE = [
     ROOT / name for name in ("CHANGELOG.md", "benchmarks/README.md", "examples/c/README.md", "examples/web/README.md")
 ]
 BUNDLES = [
-    ROOT / "edgecxr" / "models" / "xception-cxr.edgecxr",
+    *sorted((ROOT / "edgecxr" / "models").glob("*.edgecxr")),
     *sorted((ROOT / "tests" / "bundles").glob("*.edgecxr")),
 ]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)

@@ -38,9 +38,9 @@ SCHEMA = 1
 MANIFEST = "bundle.json"
 SUFFIX = ".edgecxr"
 _MODELS = Path(__file__).parent.parent / "models"
-# The embedded bundles, by the names that stand for their paths: the full network, and a smaller and faster student.
-NAMED = {"full": _MODELS / f"xception-cxr{SUFFIX}", "edge": _MODELS / f"xception-cxr-edge{SUFFIX}"}
-DEFAULT = "full"
+# The embedded bundles, by the names that stand for their paths: a smaller and faster student, and its teacher.
+NAMED = {"edge": _MODELS / f"xception-cxr-edge{SUFFIX}", "full": _MODELS / f"xception-cxr{SUFFIX}"}
+DEFAULT = "edge"
 EMBEDDED = NAMED[DEFAULT]
 GOLDEN_INPUTS = "golden/inputs.npy"
 GOLDEN_EXPECTED = "golden/expected.json"

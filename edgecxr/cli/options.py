@@ -18,9 +18,9 @@ ModelOption = Annotated[
     typer.Option(
         "-m",
         "--model",
-        metavar="full|edge|PATH",
-        help="An embedded model (edge is smaller and faster, and finds less covid), a bundle (NAME.edgecxr), or its "
-        ".onnx alone (default: full).",
+        metavar="edge|full|PATH",
+        help="An embedded model (full is edge's teacher, larger and slower), a bundle (NAME.edgecxr), or its .onnx "
+        "alone (default: edge).",
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="A device asked for by name is used or the run fails.")]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-EMBEDDED = HERE.parents[1] / "edgecxr" / "models" / "xception-cxr.edgecxr"
+EMBEDDED = HERE.parents[1] / "edgecxr" / "models" / "xception-cxr-edge.edgecxr"
 PAGE = ("index.html", "style.css", "page.js", "worker.js", "bundle.js", "decode.js", "overlay.js", "preprocess.js")
 WASM = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 # Only beside a bundle with an fp32 network, the one that the GPU runs.

@@ -220,9 +220,9 @@ def test_info_doctor_and_version(edgecxr: Run, tiny_bundle: Path) -> None:
 def test_info_says_how_an_embedded_bundle_is_called(
     edgecxr: Run, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(NAMED, "edge", tiny_bundle)
-    assert "embedded as full, the default; also here: edge" in " ".join(edgecxr("info").stdout.split())
-    assert "embedded as edge; also here: full" in " ".join(edgecxr("info", "edge").stdout.split())
+    monkeypatch.setitem(NAMED, "full", tiny_bundle)
+    assert "embedded as edge, the default; also here: full" in " ".join(edgecxr("info").stdout.split())
+    assert "embedded as full; also here: edge" in " ".join(edgecxr("info", "full").stdout.split())
     assert "embedded as" not in edgecxr("info", tiny.write_bundle(tmp_path / "another.edgecxr")).stdout
 
 

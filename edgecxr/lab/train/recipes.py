@@ -133,7 +133,7 @@ class SeedRecipe(Recipe):
 
 @dataclass(frozen=True)
 class DefaultRecipe(Recipe):
-    """Fine-tuning for chest films: what the embedded model is fitted with."""
+    """Fine-tuning for chest films: what the embedded teacher, full, was fitted with."""
 
     name: str = "default"
     # 6,147 weights in place of 3.3 million, and an evidence map that doesn't depend on where a finding lies.
