@@ -35,8 +35,12 @@ def test_the_changes_are_what_they_are_called() -> None:
 def test_a_network_that_adds_grey_levels_up_is_moved_by_brightness_and_hardly_by_noise(tiny_bundle: Path) -> None:
     session = open_session(load(tiny_bundle))
     films = [noisy((64, 64), seed).astype(np.uint8) for seed in range(4)]
-    found = unseen.measured(session, films)
+    answers = unseen.logits(session, films).argmax(axis=1)
+    report = unseen.measured(session, films, answers)
+    found = report["changes"]
     assert found.keys() == unseen.CHANGES.keys()
+    assert report["right"] == len(films)
+    assert all(row["right"] == len(films) - row["other_class"] for row in found.values())
     brighter, noise = (found[name]["p99_of_spread"] for name in ("a grey level brighter", "noise of 0.5 grey levels"))
     assert brighter > 5 * noise > 0
     assert all(row["interval"][0] <= row["other_class"] / 4 <= row["interval"][1] for row in found.values())
