@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The default model on a GPU, through JAX: fit, measure the input, and pack the RUN into parts that travel.
+# A fit of recipe default on a GPU, through JAX: fit, measure the input, and pack the RUN into parts that travel.
 #
 #     benchmarks/train_on_gpu.sh DATA OUT [options of edgecxr train, such as --backbone-weights FILE --epochs 12]
 #

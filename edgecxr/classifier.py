@@ -46,7 +46,7 @@ class Classifier:
         abstain_at: float | None = None,
         self_test: bool = False,
     ) -> None:
-        """Open `bundle` (a path, `full` or `edge`, an opened Bundle, or None for `full`) on `device`.
+        """Open `bundle` (a path, `full` or `edge`, an opened Bundle, or None for `edge`) on `device`.
 
         `engine` is onnxruntime, openvino or litert, `precision` fp32, bf16 (openvino), fp16, int8 or
         int8-symmetric; `auto` chooses.

@@ -32,8 +32,8 @@ def bench(
         typer.Option(
             "-m",
             "--model",
-            metavar="full|edge|PATH",
-            help="An embedded model, a bundle, or its .onnx (default: full). Repeated: all in one table, in turn.",
+            metavar="edge|full|PATH",
+            help="An embedded model, a bundle, or its .onnx (default: edge). Repeated: all in one table, in turn.",
         ),
     ] = None,
     device: DeviceOption = "auto",

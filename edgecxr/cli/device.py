@@ -11,7 +11,7 @@ from edgecxr.errors import UsageError
 
 
 def verify(
-    bundle: Annotated[Path | None, typer.Argument(help="full, edge, or the path of a bundle (default: full).")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="edge, full, or the path of a bundle (default: edge).")] = None,
     device: DeviceOption = "auto",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -65,7 +65,7 @@ def verify(
 
 
 def info(
-    bundle: Annotated[Path | None, typer.Argument(help="full, edge, or the path of a bundle (default: full).")] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="edge, full, or the path of a bundle (default: edge).")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a bundle holds."""

@@ -18,7 +18,8 @@ def strangers(backbone: Mapping[str, Any], fingerprint: str) -> list[str]:
     """Half a sentence for each of the weights that may have learnt from dev or test pictures, the last fit's first.
 
     `backbone` is `backbone_weights` of a run.json, whose data have that `fingerprint`: of pictures, labels and splits.
-    A RUN that was fitted on the same has learnt from train alone, and so had the one in whose backbone that began.
+    A RUN that was fitted on the same has learnt from train alone, and so had the one in whose backbone that began; but
+    where its recipe has `biases_on_dev`.
     """
     found = []
     generation: Mapping[str, Any] | None = backbone
@@ -27,6 +28,8 @@ def strangers(backbone: Mapping[str, Any], fingerprint: str) -> list[str]:
         if "fitted_on" in generation:
             if generation["fitted_on"] != fingerprint:
                 found.append(f"{source} was fitted on other data or other splits")
+            elif generation.get("recipe", {}).get("biases_on_dev"):
+                found.append(f"the biases of {source} were fitted on dev")
         elif "sha256" in generation and generation["sha256"] not in WITHOUT_FILMS:
             found.append(f"what {source} was fitted on isn't known")
         generation = generation.get("backbone_weights")
@@ -34,5 +37,6 @@ def strangers(backbone: Mapping[str, Any], fingerprint: str) -> list[str]:
 
 
 def doubts(description: Mapping[str, Any]) -> list[str]:
-    """`strangers` of a run.json."""
-    return strangers(description["backbone_weights"], description["data"]["fingerprint"])
+    """`strangers` of a run.json, and before them what its own fit learnt from dev."""
+    own = ["a bias for each class was fitted on dev"] if description.get("recipe", {}).get("biases_on_dev") else []
+    return own + strangers(description["backbone_weights"], description["data"]["fingerprint"])

@@ -198,7 +198,7 @@ def test_places_that_are_no_bundle(tmp_path: Path) -> None:
             load(tmp_path / place)
 
 
-@pytest.mark.parametrize(("name", "side", "megabytes"), [("full", 224, 23), ("edge", 192, 12.6)])
+@pytest.mark.parametrize(("name", "side", "megabytes"), [("full", 224, 22), ("edge", 192, 12)])
 def test_an_embedded_bundle_is_whole_small_and_says_what_it_is(name: str, side: int, megabytes: float) -> None:
     bundle = load(name)
     assert bundle.path == NAMED[name]

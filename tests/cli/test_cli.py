@@ -16,7 +16,7 @@ import pytest
 
 import tiny
 from common import ROOT
-from edgecxr.bundle import NAMED
+from edgecxr.bundle import DEFAULT, NAMED
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -215,6 +215,11 @@ def test_info_doctor_and_version(edgecxr: Run, tiny_bundle: Path) -> None:
     doctor = edgecxr("doctor", "--json")
     assert json.loads(doctor.stdout)["machine"]["cpus_usable"] >= 1
     assert re.fullmatch(r"edgecxr \d+\.\d+\.\d+\S*\n", edgecxr("--version").stdout)
+
+
+@pytest.mark.parametrize("command", ["infer", "bench", "verify", "info"])
+def test_help_names_the_default_model(edgecxr: Run, command: str) -> None:
+    assert f"(default: {DEFAULT})" in " ".join(edgecxr(command, "--help").stdout.replace("│", " ").split())
 
 
 def test_info_says_how_an_embedded_bundle_is_called(

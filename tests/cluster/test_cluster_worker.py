@@ -114,7 +114,7 @@ def test_a_relative_path_means_the_same_at_the_worker(
 
 
 def test_a_bundle_comes_by_name_in_pieces_or_as_a_lone_network(tmp_path: Path, tiny_bundle: Path) -> None:
-    assert pack(load("full")) == {}
+    assert pack(load("full")) == pack(load("edge")) == {}
     assert "bundle.json" in pack(load(tiny_bundle))
     assert any(name.startswith("golden/") for name in pack(load(tiny_bundle), golden=True))
     Worker(Settings(edgecxr.__version__, str(tmp_path), self_test=True), parcel_of(tiny_bundle, golden=True))

@@ -19,7 +19,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 import tiny
 from common import ROOT
 from dossiers import Made
-from edgecxr.bundle import load
+from edgecxr.bundle import NAMED, load
 from edgecxr.dossier import evidence, hazards, page, sbom
 from edgecxr.errors import UnavailableError
 from edgecxr.system import storage
@@ -150,10 +150,11 @@ def test_the_models_files_and_card_are_in_its_bill(made: Made) -> None:
     assert model["modelCard"]["considerations"]["technicalLimitations"][-1] == "<b>bold</b> & drawn"
 
 
-def test_the_embedded_models_evaluations_and_data_are_in_it() -> None:
+@pytest.mark.parametrize("name", NAMED)
+def test_an_embedded_models_evaluations_and_data_are_in_it(name: str) -> None:
     from edgecxr.dossier import mlbom, model
 
-    bundle = load("full")
+    bundle = load(name)
     own = model.own_evaluations(bundle)
     assert own and all(section.claims for section, _, _ in own)
     document = mlbom.mlbom(bundle, [(name, report) for _, name, report in own])

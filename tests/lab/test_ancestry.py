@@ -36,3 +36,11 @@ def test_others_are_named_up_to_the_first() -> None:
         "run a was fitted on other data or other splits",
         "what cxr.h5 was fitted on isn't known",
     ]
+
+
+def test_biases_that_dev_moved_are_told_of_a_run_and_of_what_it_began_with() -> None:
+    moved = {"biases_on_dev": True}
+    before = {**run("a", "these", IMAGENET), "recipe": moved}
+    description = {"backbone_weights": before, "data": {"fingerprint": "these"}, "recipe": moved}
+    assert doubts(description) == ["a bias for each class was fitted on dev", "the biases of run a were fitted on dev"]
+    assert strangers({**before, "recipe": {"biases_on_dev": False}}, "these") == []

@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 
-DIGITS = 4  # of a nat: more than a dev split tells, and the same on every machine
+from edgecxr.lab.evaluation.temperature import BOUNDS
+
+DIGITS = 4  # more than a dev split tells, and hardly a sum's last bits
 
 
 def class_biases(logits: npt.NDArray[np.floating], classes: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
@@ -14,7 +16,8 @@ def class_biases(logits: npt.NDArray[np.floating], classes: npt.NDArray[np.integ
 
     Found together with a temperature, which isn't returned: bias-corrected temperature scaling (Alexandari, Kundaje,
     Shrikumar, "Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift Adaptation", ICML
-    2020). A standard normal prior on each bias, in nats, keeps those of a class that few pictures show finite.
+    2020). A standard normal prior on each bias, in the logits' own units,
+    keeps those of a class that few pictures show finite.
     """
     values, count = np.asarray(logits, dtype=np.float64), logits.shape[1]
     truth = np.eye(count)[classes]
@@ -27,7 +30,8 @@ def class_biases(logits: npt.NDArray[np.floating], classes: npt.NDArray[np.integ
         total = -logs[truth == 1].mean() + 0.5 * (biases**2).sum() / len(values)
         return total, np.array([(slope * scaled).sum(), *(scale * slope.sum(axis=0) + biases / len(values))])
 
-    limits = [(-np.log(20), np.log(20)), *[(None, None)] * count]  # of the temperature, those of `fit_temperature`
+    coldest, hottest = BOUNDS
+    limits = [(-np.log(hottest), -np.log(coldest)), *[(None, None)] * count]
     found = minimize(cost, np.zeros(1 + count), jac=True, method="L-BFGS-B", bounds=limits).x[1:]
     biases: npt.NDArray[np.float64] = np.round(found - found.mean(), DIGITS)
     return biases

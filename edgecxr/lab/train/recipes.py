@@ -196,7 +196,7 @@ class EdgeRecipe(DefaultRecipe):
     dropout: float = 0.0  # the teacher's answers are for the features as they are
     feature_views: int = 2  # a view of each film costs the teacher what an epoch costs a student of 192 px
     distillation: Distillation | None = Distillation(temperature=3.0, labels=0.3, features=1.0)
-    biases_on_dev: bool = True  # students say too little covid, by half a nat; three of them gain 5 to 15 dev films
+    biases_on_dev: bool = True  # students say too little covid; four of them gain 5 to 15 dev films
 
 
 RECIPES: dict[str, type[SeedRecipe | DefaultRecipe]] = {

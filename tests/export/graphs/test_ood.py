@@ -118,6 +118,18 @@ def test_residual_and_unit_are_both_seen() -> None:
     assert 0.1 < np.isclose(u @ score().unit + score().unit_bias, expected()).mean() < 0.8
 
 
+def test_a_picture_within_the_directions_is_at_no_distance() -> None:
+    """The residual is a difference of two lengths then, and rounding may take it below 0."""
+    rng = np.random.default_rng(0)
+    count = len(score().centre)
+    every = np.linalg.qr(rng.normal(size=(count, count)))[0].astype(np.float32)
+    within = replace(score(), directions=every, residual=1.0, residual_bias=0.0, unit=np.zeros_like(score().unit))
+    within = replace(within, unit_bias=-1.0)
+    found = np.asarray(ood.Distance(within)(rng.uniform(0, 1, (64, count)).astype(np.float32)))
+    assert np.isfinite(found).all()
+    assert 0 < found.max() < 2e-3
+
+
 def test_fp32_gives_the_score_and_the_same_logits() -> None:
     ours, plain = answers(graph(), "fp32"), answers(graph(with_ood=False), "fp32")
     assert plain.ood is None

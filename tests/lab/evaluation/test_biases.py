@@ -38,7 +38,7 @@ def test_likelier_than_any_nearby() -> None:
         assert likelihood(found) < likelihood(found + step)
 
 
-def test_a_class_that_no_picture_shows_moves_a_nat_or_two() -> None:
+def test_a_class_that_no_picture_shows_stays_finite() -> None:
     logits, classes = drawn(1.0, 200)
     kept = classes != 2
     found = class_biases(logits[kept], classes[kept])
