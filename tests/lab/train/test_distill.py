@@ -100,7 +100,10 @@ def test_a_run_says_who_taught_it_and_what_its_weights_saw(
     began = run.description["backbone_weights"]
     assert run.description["teacher"] == {"source": "run run", "sha256": began["sha256"], "fitted_on": "another"}
     assert recipes.Recipe.from_json(began["recipe"]).to_json() == read_run(teacher).recipe.to_json()
-    assert doubts(run.description) == ["run run was fitted on other data or other splits"]
+    assert doubts(run.description) == [
+        "a bias for each class was fitted on dev",
+        "run run was fitted on other data or other splits",
+    ]
     assert np.isfinite(run.logits("test").logits).all()
     # What dev asked for stands in the run, in its weights and in the logits of both splits.
     moved = np.array(list(run.description["biases_on_dev"].values()), np.float32)

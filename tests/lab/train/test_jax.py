@@ -14,7 +14,7 @@ from test_resumed_training import write_films
 
 from edgecxr.lab.run import Run, read_run
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]  # XLA compiles two fits, each in a process of its own
+pytestmark = pytest.mark.lab  # XLA compiles each fit in a process of its own
 
 # The default recipe, small: the head on features, then the exit flow; weight decay, dropout.
 FIT = """
@@ -62,18 +62,19 @@ def two(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fitted(films, tmp_path_factory.mktemp("two"), 2)
 
 
-def test_weights_fitted_under_jax_answer_the_same_under_tensorflow(one: Run, films: Path) -> None:
+@pytest.mark.slow
+def test_weights_fitted_under_jax_answer_the_same_under_tensorflow(two: Run, films: Path) -> None:
     import keras
 
     from edgecxr.lab.train import model as models
     from edgecxr.pictures import decode as images
 
     assert keras.backend.backend() == "tensorflow"
-    assert one.description["versions"]["backend"] == "jax"
-    loaded, fresh = models.load_run(one), models.build(one.recipe, 2)
+    assert two.description["versions"]["backend"] == "jax"
+    loaded, fresh = models.load_run(two), models.build(two.recipe, 2)
     for split in ("dev", "test"):
-        stored = one.logits(split)
-        inputs = np.stack([images.network_input(films / file, one.contract) for file in stored.files])[..., None]
+        stored = two.logits(split)
+        inputs = np.stack([images.network_input(films / file, two.contract) for file in stored.files])[..., None]
         largest = np.abs(stored.logits).max()  # small, after a few steps from random weights
         assert np.abs(loaded.predict(inputs, verbose=0) - stored.logits).max() < 1e-5 * largest
         assert np.abs(fresh.predict(inputs, verbose=0) - stored.logits).max() > 0.1 * largest  # it is the weights
@@ -84,16 +85,18 @@ def history(run: Run) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_a_fit_under_jax_learns(one: Run) -> None:
-    assert one.description["training"]["device"] == "cpu (jax)"
-    assert history(one)[-1]["loss"] < history(one)[0]["loss"]
-    assert [row["stage"] for row in history(one)] == [0, 0, 1, 1]
+@pytest.mark.slow
+def test_a_fit_on_two_devices_learns(two: Run) -> None:
+    assert two.description["training"]["device"] == "2 x cpu (jax)"
+    assert history(two)[-1]["loss"] < history(two)[0]["loss"]
+    assert [row["stage"] for row in history(two)] == [0, 0, 1, 1]
 
 
+@pytest.mark.long
 def test_two_devices_share_each_batch_and_end_where_one_does(one: Run, two: Run) -> None:
     from edgecxr.lab.train import model as models
 
-    assert two.description["training"]["device"] == "2 x cpu (jax)"
+    assert one.description["training"]["device"] == "cpu (jax)"
     # Sums in another order, and Adam divides by their square root: measured 3e-8 apart.
     for ours, theirs in zip(history(two), history(one), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
