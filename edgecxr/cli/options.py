@@ -19,8 +19,8 @@ ModelOption = Annotated[
         "-m",
         "--model",
         metavar="edge|full|PATH",
-        help="An embedded model (full is edge's teacher, larger and slower), a bundle (NAME.edgecxr), or its .onnx "
-        "alone (default: edge).",
+        help="An embedded model (full is edge's teacher: slower, and less moved by noise), a bundle (NAME.edgecxr), "
+        "or its .onnx alone (default: edge).",
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="A device asked for by name is used or the run fails.")]

@@ -16,8 +16,8 @@ def class_biases(logits: npt.NDArray[np.floating], classes: npt.NDArray[np.integ
 
     Found together with a temperature, which isn't returned: bias-corrected temperature scaling (Alexandari, Kundaje,
     Shrikumar, "Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift Adaptation", ICML
-    2020). A standard normal prior on each bias, in the logits' own units,
-    keeps those of a class that few pictures show finite.
+    2020). A standard normal prior on each bias, in the logits' own units, keeps those of a class that few pictures
+    show finite.
     """
     values, count = np.asarray(logits, dtype=np.float64), logits.shape[1]
     truth = np.eye(count)[classes]

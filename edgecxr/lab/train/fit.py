@@ -214,7 +214,7 @@ def fit_dataset(
     moved: dict[str, float] = {}
     if recipe.biases_on_dev:
         by_split, found = _with_biases(final, by_split)
-        values, moved = final.get_weights(), dict(zip(dataset.labels, map(float, found), strict=True))
+        moved = dict(zip(dataset.labels, map(float, found), strict=True))
         told = ", ".join(f"{label} {by:+.2f}" for label, by in moved.items())
         console.print(printable(f"biases moved to what dev says: {told}"), highlight=False)
     places = [str(data.resolve()) for data in call.data]
